@@ -1,0 +1,214 @@
+"""The lane program: many trials, stacked, in one compiled program.
+
+A lane is a slot of the stacked state. Lanes are spread over the mesh axis `lane`; a device takes its lanes in groups of
+`width`, group after group (`lax.map`), the lanes of a group together (`vmap`). Within one width a trial's bits do not depend
+on the number of lanes, its lane or its neighbours; another width is another program and rounds differently.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from hpjax.trial import Examples, Trial, TrialState, Values
+
+LANE, DATA = "lane", "data"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a program lies on the devices.
+
+    Attributes:
+      lanes: slots in all; a multiple of `width` times `lane_devices`.
+      width: lanes that run together under vmap; 1 runs them one after the other.
+      lane_devices: devices over which the lanes are spread.
+      data_devices: devices that share each lane's micro-batch.
+      parallel: which transformation maps the devices.
+    """
+
+    lanes: int = 1
+    width: int = 1
+    lane_devices: int = 1
+    data_devices: int = 1
+    parallel: Literal["shard_map", "pmap"] = "shard_map"
+
+    def __post_init__(self) -> None:
+        if self.lanes % (self.width * self.lane_devices):
+            raise ValueError(f"{self.lanes} lanes do not divide into width {self.width} on {self.lane_devices} devices")
+        if self.parallel == "pmap" and self.lane_devices > 1 and self.data_devices > 1:
+            raise ValueError("pmap maps one axis: use shard_map to spread both lanes and data over devices")
+
+
+class LaneProgram:
+    """The compiled functions of one compile group. `trial` has the static part; everything else is an argument.
+
+    `states` is a `TrialState` whose leaves have a leading lane axis; `values` a dict of arrays [lanes].
+    """
+
+    def __init__(self, trial: Trial, layout: Layout, devices: Sequence[jax.Device] | None = None):
+        devices = list(devices if devices is not None else jax.devices())
+        needed = layout.lane_devices * layout.data_devices
+        if len(devices) < needed:
+            raise ValueError(f"the layout needs {needed} devices, there are {len(devices)}")
+        self.layout = layout
+        # One shard needs no collective: an all-reduce among one device still costs a rendezvous every tick.
+        axis = DATA if layout.data_devices > 1 else None
+        self.trial = dataclasses.replace(trial, data_shards=layout.data_devices, data_axis=axis)
+        grid = np.array(devices[:needed]).reshape(layout.lane_devices, layout.data_devices)
+        self.mesh = Mesh(grid, (LANE, DATA), axis_types=(AxisType.Auto, AxisType.Auto))
+        self.traces: dict[str, int] = {}
+
+    def put_examples(self, examples: Examples) -> Examples:
+        """Returns the data set, copied to every device."""
+        return jax.device_put(examples, NamedSharding(self.mesh, PartitionSpec()))
+
+    def put_values(self, values: Sequence[Values]) -> Values:
+        """Returns the stacked values of `lanes` trials, each lane's on its device."""
+        if len(values) != self.layout.lanes:
+            raise ValueError(f"{len(values)} trials for {self.layout.lanes} lanes")
+        stacked = {name: np.stack([v[name] for v in values]) for name in values[0]}
+        return jax.device_put(stacked, NamedSharding(self.mesh, PartitionSpec(LANE)))
+
+    def init(self, values: Values, examples: Examples) -> TrialState:
+        """Returns the states of new trials."""
+        return self._init(values, examples)
+
+    def chunk(
+        self, states: TrialState, values: Values, examples: Examples, ticks: int
+    ) -> tuple[TrialState, dict[str, jax.Array]]:
+        """Runs every lane for at most `ticks` ticks, fewer where its trial ends or diverges. `states` is donated.
+
+        Returns:
+          The new states, and what `Trial.report` returns, stacked [lanes], in buffers of its own.
+        """
+        return self._chunk(states, values, examples, np.int32(ticks))
+
+    def evaluate(self, states: TrialState, examples: Examples, start: int, size: int) -> dict[str, jax.Array]:
+        """Returns every lane's mean loss and metrics over the split at `start` of `size` examples: float32 [lanes]."""
+        return self._evaluate(states, examples, np.int32(start), np.int32(size))
+
+    def refill(self, states: TrialState, values: Values, examples: Examples, mask: np.ndarray) -> TrialState:
+        """Returns the states with a new trial, from `values`, in every lane where `mask` (bool [lanes]) is True.
+
+        `states` is donated.
+        """
+        return self._refill(states, values, examples, np.asarray(mask))
+
+    def take(self, states: TrialState, lane: int) -> TrialState:
+        """Returns the state of one lane, without a lane axis, in buffers of its own."""
+        return self._take(states, np.int32(lane))
+
+    def put(self, states: TrialState, lane: int, state: TrialState) -> TrialState:
+        """Returns the states with `state` in the given lane. `states` is donated."""
+        return self._put(states, np.int32(lane), state)
+
+    @cached_property
+    def _init(self) -> Callable[..., Any]:
+        return self._mapped("init", self._over_lanes(self.trial.init, lanewise=1), lanewise=1)
+
+    @cached_property
+    def _evaluate(self) -> Callable[..., Any]:
+        return self._mapped("evaluate", self._over_lanes(self.trial.evaluate, lanewise=1), lanewise=1)
+
+    @cached_property
+    def _refill(self) -> Callable[..., Any]:
+        def refill(state: TrialState, values: Values, mask: jax.Array, examples: Examples) -> TrialState:
+            return lax.cond(mask, lambda: self.trial.init(values, examples), lambda: state)
+
+        mapped = self._mapped("refill", self._over_lanes(refill, lanewise=3), lanewise=3, donate=True)
+        return lambda states, values, examples, mask: mapped(states, values, mask, examples)
+
+    @cached_property
+    def _chunk(self) -> Callable[..., Any]:
+        trial, width = self.trial, self.layout.width
+        over = (lambda f, axes: f) if width == 1 else jax.vmap
+        tick = over(trial.tick, (0, 0, None))
+        active = over(trial.active, (0, 0))
+        report = over(trial.report, (0, 0))
+
+        def group(states: TrialState, values: Values, examples: Examples, ticks: jax.Array) -> Any:
+            def running(carry: tuple[jax.Array, TrialState]) -> jax.Array:
+                return (carry[0] < ticks) & jnp.any(active(carry[1], values))
+
+            def body(carry: tuple[jax.Array, TrialState]) -> tuple[jax.Array, TrialState]:
+                return carry[0] + 1, tick(carry[1], values, examples)
+
+            _, states = lax.while_loop(running, body, (jnp.int32(0), states))
+            return states, report(states, values)
+
+        return self._mapped("chunk", self._over_groups(group, lanewise=2), lanewise=2, donate=True)
+
+    @cached_property
+    def _take(self) -> Callable[..., Any]:
+        def take(states: TrialState, lane: jax.Array) -> TrialState:
+            self._count("take")
+            return jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, lane, keepdims=False), states)
+
+        return jax.jit(take, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
+
+    @cached_property
+    def _put(self) -> Callable[..., Any]:
+        def put(states: TrialState, lane: jax.Array, state: TrialState) -> TrialState:
+            self._count("put")
+            return jax.tree.map(lambda all_, one: lax.dynamic_update_index_in_dim(all_, one, lane, 0), states, state)
+
+        return jax.jit(put, donate_argnums=0, out_shardings=NamedSharding(self.mesh, PartitionSpec(LANE)))
+
+    def _over_lanes(self, function: Callable[..., Any], lanewise: int) -> Callable[..., Any]:
+        """Maps a function of one lane over all lanes of a device; the first `lanewise` arguments have a lane axis."""
+        if self.layout.width == 1:
+            return self._over_groups(function, lanewise)
+
+        def grouped(*args: Any) -> Any:
+            return jax.vmap(function, (0,) * lanewise + (None,) * (len(args) - lanewise))(*args)
+
+        return self._over_groups(grouped, lanewise)
+
+    def _over_groups(self, function: Callable[..., Any], lanewise: int) -> Callable[..., Any]:
+        """Maps a function of one group over a device's groups, one after the other."""
+        width = self.layout.width
+
+        def mapped(*args: Any) -> Any:
+            stacked, shared = args[:lanewise], args[lanewise:]
+            if width > 1:
+                stacked = jax.tree.map(lambda leaf: leaf.reshape(-1, width, *leaf.shape[1:]), stacked)
+            results = lax.map(lambda group: function(*group, *shared), stacked)
+            if width > 1:
+                results = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), results)
+            return results
+
+        return mapped
+
+    def _mapped(
+        self, name: str, function: Callable[..., Any], lanewise: int, donate: bool = False
+    ) -> Callable[..., Any]:
+        """Maps a per-device function over the mesh and compiles it."""
+
+        def counted(*args: Any) -> Any:
+            self._count(name)
+            return function(*args)
+
+        if self.layout.parallel == "pmap":
+            return self._pmapped(counted, lanewise)
+
+        def sharded(*args: Any) -> Any:
+            specs = tuple(PartitionSpec(LANE) if i < lanewise else PartitionSpec() for i in range(len(args)))
+            # check_vma would sum the gradients of replicated parameters by itself, and pmean would not divide (DESIGN).
+            return jax.shard_map(
+                counted, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(LANE), check_vma=False
+            )(*args)
+
+        return jax.jit(sharded, donate_argnums=0 if donate else ())
+
+    def _pmapped(self, function: Callable[..., Any], lanewise: int) -> Callable[..., Any]:
+        raise NotImplementedError
+
+    def _count(self, name: str) -> None:
+        self.traces[name] = self.traces.get(name, 0) + 1

@@ -1,0 +1,60 @@
+"""Names for the parts of a trial: schedules, optimizers, models, losses, data sets."""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from hpjax import errors
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Registry(Generic[F]):
+    """Functions of one kind by name. An entry's settings are the keyword-only parameters of its function."""
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self._entries: dict[str, F] = {}
+
+    def register(self, entry: F) -> F:
+        """Decorator: adds a function under its own name."""
+        if entry.__name__ in self._entries:
+            raise ValueError(f"{self.kind} '{entry.__name__}' is registered twice")
+        self._entries[entry.__name__] = entry
+        return entry
+
+    def names(self) -> tuple[str, ...]:
+        """Returns the registered names, in the order of registration."""
+        return tuple(self._entries)
+
+    def index(self, name: str) -> int:
+        """Returns the place of `name` in `names()`."""
+        self.get(name)
+        return self.names().index(name)
+
+    def get(self, name: str) -> F:
+        """Returns the entry called `name`; `package.module:name` imports one and keeps it.
+
+        Raises:
+          ConfigError: no such entry, or the module or its attribute does not exist.
+        """
+        if name not in self._entries and ":" in name:
+            self._entries[name] = self._load(name)
+        if name not in self._entries:
+            raise errors.unknown(self.kind, name, self._entries)
+        return self._entries[name]
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """Returns the entry's keyword-only parameters with their defaults (`inspect.Parameter.empty` if none)."""
+        parameters = inspect.signature(self.get(name)).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+    def _load(self, name: str) -> F:
+        module, _, attribute = name.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except ImportError as error:
+            raise errors.ConfigError(f"{self.kind} '{name}': cannot import module '{module}': {error}") from None
+        except AttributeError:
+            raise errors.ConfigError(f"{self.kind} '{name}': module '{module}' has no '{attribute}'") from None
