@@ -1,6 +1,6 @@
 """Optimizers: Optax gradient transformations whose every setting may be traced.
 
-An entry takes the learning rate of this one update and its settings, and returns a `GradientTransformation` whose state
+An entry takes the learning rate of this one update (its default is where a person would start) and its settings, and returns a `GradientTransformation` whose state
 does not depend on them: the trial builds it anew inside each update, with that update's values.
 """
 
@@ -25,7 +25,7 @@ def matrices(params: Any) -> Any:
 
 @OPTIMIZERS.register
 def momentum(
-    learning_rate: Scalar, *, momentum: Scalar = 0.9, weight_decay: Scalar = 0.0, l2: Scalar = 0.0
+    learning_rate: Scalar = 0.1, *, momentum: Scalar = 0.9, weight_decay: Scalar = 0.0, l2: Scalar = 0.0
 ) -> optax.GradientTransformation:
     """SGD with heavy-ball momentum: `v = momentum v + g + l2 w; w = w - learning_rate (v + weight_decay w)`.
 
@@ -50,7 +50,7 @@ def momentum(
 
 @OPTIMIZERS.register
 def adamw(
-    learning_rate: Scalar,
+    learning_rate: Scalar = 1e-3,
     *,
     beta1: Scalar = 0.9,
     beta2: Scalar = 0.999,
@@ -89,7 +89,7 @@ class LarsState(NamedTuple):
 
 @OPTIMIZERS.register
 def lars(
-    learning_rate: Scalar,
+    learning_rate: Scalar = 1.0,
     *,
     momentum: Scalar = 0.9,
     weight_decay: Scalar = 0.0,

@@ -50,6 +50,10 @@ class Registry(Generic[F]):
         parameters = inspect.signature(self.get(name)).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
+    def default(self, name: str, parameter: str) -> Any:
+        """Returns the default of any parameter of the entry (`inspect.Parameter.empty` if none)."""
+        return inspect.signature(self.get(name)).parameters[parameter].default
+
     def _load(self, name: str) -> F:
         module, _, attribute = name.partition(":")
         try:

@@ -37,7 +37,8 @@ class Dropout(nn.Module):
 
         def draw() -> jax.Array:
             keys = jax.vmap(jax.random.fold_in, (None, 0))(key, training.position)
-            uniform = jax.vmap(lambda k: jax.random.uniform(k, x.shape[1:]))(keys)
-            return jnp.where(uniform >= rate, 1.0 / (1.0 - rate), 0.0)
+            # Drawn in float32 whatever x is: the mask does not depend on the dtype either.
+            uniform = jax.vmap(lambda k: jax.random.uniform(k, x.shape[1:], jnp.float32))(keys)
+            return jnp.where(uniform >= rate, 1.0 / (1.0 - rate), 0.0).astype(x.dtype)
 
-        return x * lax.cond(rate > 0, draw, lambda: jnp.ones(x.shape))
+        return x * lax.cond(rate > 0, draw, lambda: jnp.ones(x.shape, x.dtype))

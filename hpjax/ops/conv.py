@@ -42,14 +42,16 @@ def conv(
       float [batch, out_height, out_width, features].
 
     Raises:
-      ValueError: the shapes do not fit.
+      ValueError: the shapes do not fit, or the activation is unknown.
     """
     if x.ndim != 4 or kernel.ndim != 4 or x.shape[3] != kernel.shape[2] or bias.shape != kernel.shape[3:]:
         raise ValueError(f"conv: x {x.shape}, kernel {kernel.shape} and bias {bias.shape} do not fit")
+    if padding == "VALID" and (x.shape[1] < kernel.shape[0] or x.shape[2] < kernel.shape[1]):
+        raise ValueError(f"conv: kernel {kernel.shape} is larger than x {x.shape}, and VALID padding adds nothing")
     if form == "auto":
         form = "slices" if jax.default_backend() == "cpu" else "lax"
     product = _slices if form == "slices" else _lax
-    return activate(activation, product(x, kernel, stride, padding) + bias)
+    return activate(activation, product(x, kernel, stride, padding) + bias.reshape(1, 1, 1, -1))
 
 
 def _lax(x: jax.Array, kernel: jax.Array, stride: Sequence[int], padding: Padding) -> jax.Array:

@@ -21,9 +21,9 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array, activation: str = "n
     Raises:
       ValueError: the shapes do not fit, or the activation is unknown.
     """
-    if kernel.ndim != 2 or x.shape[-1] != kernel.shape[0] or bias.shape != kernel.shape[1:]:
+    if x.ndim < 1 or kernel.ndim != 2 or x.shape[-1] != kernel.shape[0] or bias.shape != kernel.shape[1:]:
         raise ValueError(f"dense: x {x.shape}, kernel {kernel.shape} and bias {bias.shape} do not fit")
-    return activate(activation, x @ kernel + bias)
+    return activate(activation, x @ kernel + bias.reshape((1,) * (x.ndim - 1) + bias.shape))
 
 
 class Dense(nn.Module):

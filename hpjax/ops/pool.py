@@ -12,7 +12,12 @@ def max_pool(x: jax.Array, size: int = 2) -> jax.Array:
 
     Returns:
       float [batch, height // size, width // size, channels].
+
+    Raises:
+      ValueError: x is not of four dimensions.
     """
+    if x.ndim != 4:
+        raise ValueError(f"max_pool: x {x.shape} is not [batch, height, width, channels]")
     batch, height, width, channels = x.shape
     rows, columns = height // size, width // size
     x = x[:, : rows * size, : columns * size]

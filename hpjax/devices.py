@@ -1,0 +1,115 @@
+"""Devices: one CPU device a core, how many a single run takes, and what makes two runs comparable bit for bit."""
+
+import math
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+import hpjax
+from hpjax.errors import ConfigError
+
+PROBE_ROUNDS = 3
+PROBE_SECONDS = 0.15
+
+
+def cores() -> int:
+    """Returns the CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def configure() -> str | None:
+    """Makes one CPU device a core, if JAX has not started yet.
+
+    Returns:
+      None, or a line that says what is lost because JAX was started before with fewer CPU devices than there are cores.
+    """
+    wanted = max(cores(), jax.config.jax_num_cpu_devices)
+    try:
+        jax.config.update("jax_num_cpu_devices", wanted)
+    except RuntimeError:
+        if jax.default_backend() == "cpu" and len(jax.devices()) < cores():
+            return (
+                f"JAX was started before hpjax with {len(jax.devices())} CPU device(s) for {cores()} cores: lanes and "
+                "batches use no more; import hpjax and call hpjax.configure_devices() before the first JAX operation"
+            )
+    return None
+
+
+def candidates(requested: str, micro_batch_size: int, eval_batch_size: int) -> list[int]:
+    """Returns the numbers of devices a single run could share its batch over, the default first.
+
+    Args:
+      requested: `auto` or a number.
+      micro_batch_size: examples a tick, which the number must divide.
+      eval_batch_size: examples an evaluation batch, which the number must divide.
+
+    Raises:
+      ConfigError: there are fewer devices, or the number does not divide a batch.
+    """
+    present = jax.local_device_count()
+    if requested != "auto":
+        number = int(requested)
+        if number > present:
+            raise ConfigError(f"devices is {number}; expected at most the {present} that this machine has")
+        for name, size in (("micro_batch_size", micro_batch_size), ("eval_batch_size", eval_batch_size)):
+            if size % number:
+                raise ConfigError(f"devices is {number}; expected a divisor of {name}, {size}")
+        return [number]
+    common = math.gcd(micro_batch_size, eval_batch_size)
+    largest = max(number for number in range(1, present + 1) if common % number == 0)
+    if largest == 1 or jax.default_backend() != "cpu":
+        return [largest]
+    return [1, largest]
+
+
+def fastest(choices: list[int], runner: Callable[[int], Callable[[int], Any]]) -> tuple[int, str]:
+    """Returns the fastest of several numbers of devices, measured in turn, and a line with the rates.
+
+    Args:
+      choices: the numbers.
+      runner: for a number, a function that runs so many ticks and returns arrays to wait for.
+    """
+    runners = {number: runner(number) for number in choices}
+
+    def seconds(number: int, ticks: int) -> float:
+        start = time.perf_counter()
+        jax.block_until_ready(runners[number](ticks))
+        return time.perf_counter() - start
+
+    for number in choices:
+        seconds(number, 1)
+    ticks = max(1, round(PROBE_SECONDS / max(min(seconds(number, 2) / 2 for number in choices), 1e-6)))
+    times: dict[int, list[float]] = {number: [] for number in choices}
+    for _ in range(PROBE_ROUNDS):
+        for number in choices:
+            times[number].append(seconds(number, ticks) / ticks)
+    rates = {number: 1.0 / statistics.median(times[number]) for number in choices}
+    best = max(choices, key=lambda number: rates[number])
+    measured = ", ".join(f"{number} device{'s' * (number > 1)} {rates[number]:.4g} ticks/s" for number in choices)
+    return best, f"devices: {best} ({measured})"
+
+
+def identity(width: int, data_devices: int) -> dict[str, Any]:
+    """Returns what two runs must share, beside their flags, for the same bits."""
+    return {
+        "width": width,
+        "data_devices": data_devices,
+        "platform": jax.default_backend(),
+        "device_kind": jax.devices()[0].device_kind,
+        "machine": platform.machine(),
+        "cores": cores(),
+        "jax": jax.__version__,
+        "hpjax": hpjax.__version__,
+    }
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+    """Yields what differs between two identities, one text each."""
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            yield f"{name} {old.get(name)} -> {new.get(name)}"

@@ -1,0 +1,120 @@
+"""The files of a run that grow: metrics.jsonl and TensorBoard events; both are cut back to a checkpoint on resume."""
+
+import json
+import math
+import os
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from tensorboardX.proto import event_pb2, summary_pb2
+from tensorboardX.record_writer import RecordWriter, register_writer_factory
+from tensorboardX.summary import hparams
+
+from hpjax.runfolder import EVENTS, METRICS, explained
+
+
+class _Appending:
+    """tensorboardX's hook for other kinds of files: a record file that is appended to, not begun anew."""
+
+    @staticmethod
+    def open(path: str) -> IO[bytes]:
+        return Path(path.partition(":")[2]).open("ab")
+
+    @staticmethod
+    def directory_check(path: str) -> None:
+        Path(path.partition(":")[2]).parent.mkdir(parents=True, exist_ok=True)
+
+
+register_writer_factory("append", _Appending)
+
+
+class RunLog:
+    """Writes log points to metrics.jsonl and, if asked to, to one TensorBoard event file."""
+
+    def __init__(self, folder: Path, tensorboard: bool, sizes: Mapping[str, int] | None = None):
+        """Opens the files.
+
+        Args:
+          folder: the run's folder.
+          tensorboard: whether to write events.
+          sizes: bytes of each file at the checkpoint that is resumed; the rest is cut off. None begins anew.
+        """
+        self._folder = folder
+        self._events: RecordWriter | None = None
+        self._event_path: Path | None = None
+        with explained(folder):
+            self._cut_back(sizes or {})
+            self._metrics = (folder / METRICS).open("a")
+            if tensorboard:
+                self._open_events()
+
+    def write(self, step: int, **values: float) -> None:
+        """Writes one log point: a line, and a scalar for each value with a name that has a split (`val/loss`)."""
+        line = {name: _number(value) for name, value in values.items()}
+        with explained(self._folder):
+            self._metrics.write(json.dumps({"step": step, **line}) + "\n")
+            self._metrics.flush()
+            if self._events is not None:
+                scalars = [summary_pb2.Summary.Value(tag=n, simple_value=v) for n, v in values.items() if "/" in n]
+                self._event(summary_pb2.Summary(value=scalars), step)
+                self._events._writer.flush()
+
+    def hyperparameters(self, settings: Mapping[str, Any], metrics: Iterable[str]) -> None:
+        """Writes TensorBoard's HParams records: the settings, and the names of the metrics they led to."""
+        if self._events is not None:
+            for summary in hparams(dict(settings), dict.fromkeys(metrics, 0.0)):
+                self._event(summary, 0)
+
+    def sizes(self) -> dict[str, int]:
+        """Returns the bytes of each file, everything written so far included and on the disk."""
+        with explained(self._folder):
+            self._metrics.flush()
+            os.fsync(self._metrics.fileno())
+            result = {METRICS: self._metrics.tell()}
+            if self._events is not None and self._event_path is not None:
+                self._events.flush()
+                result[f"{EVENTS}/{self._event_path.name}"] = self._event_path.stat().st_size
+        return result
+
+    def close(self) -> None:
+        """Closes the files."""
+        with explained(self._folder):
+            self._metrics.close()
+            if self._events is not None:
+                self._events.close()
+
+    def _cut_back(self, sizes: Mapping[str, int]) -> None:
+        files = [self._folder / METRICS, *(self._folder / EVENTS).glob("events.*")]
+        for path in files:
+            size = sizes.get(path.relative_to(self._folder).as_posix(), 0)
+            if path.exists() and size == 0:
+                path.unlink()
+            elif path.exists():
+                os.truncate(path, size)
+
+    def _open_events(self) -> None:
+        old = sorted((self._folder / EVENTS).glob("events.*"))
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
+        self._event_path = old[0] if old else self._folder / EVENTS / name
+        self._event_path.parent.mkdir(exist_ok=True)
+        self._events = RecordWriter(f"append:{self._event_path}")
+        if not old:
+            self._events.write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+
+    def _event(self, summary: Any, step: int) -> None:
+        assert self._events is not None
+        event = event_pb2.Event(wall_time=time.time(), step=step, summary=summary)
+        self._events.write(event.SerializeToString())
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """Returns the log points in a run's metrics.jsonl."""
+    with (folder / METRICS).open() as file:
+        return [json.loads(line) for line in file]
+
+
+def _number(value: float) -> float | None:
+    return value if isinstance(value, int) or math.isfinite(value) else None

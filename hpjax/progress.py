@@ -1,0 +1,60 @@
+"""What a person sees while a run trains: a bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 2.0
+
+
+class ProgressView:
+    """Shows steps done, rate, time left, learning rate and loss."""
+
+    def __init__(self, steps: int, enabled: bool):
+        self._steps, self._enabled = steps, enabled
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._bar: Progress | None = None
+        self._last_line = -float("inf")
+        self._first: tuple[float, int] | None = None
+        if enabled and sys.stdout.isatty():
+            columns = (
+                TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+                BarColumn(bar_width=20),
+                TextColumn("{task.fields[values]}"),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            )
+            self._bar = Progress(*columns, console=self._console, transient=True)
+            self._task = self._bar.add_task("", total=steps, values="compiling")
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, step: int, loss: float, learning_rate: float, examples_per_second: float) -> None:
+        """Shows where the run is; cheap enough for every chunk."""
+        values = f"loss {loss:.4g}  rate {learning_rate:.3g}  {examples_per_second:,.0f} examples/s"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, values=values)
+        elif self._enabled and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = now = time.monotonic()
+            self._first = self._first or (now, step)
+            rate = (step - self._first[1]) / max(now - self._first[0], 1e-9)
+            left = f"  left {(self._steps - step) / rate:.0f} s" if rate > 0 else ""
+            self._console.print(f"step {step}/{self._steps}  {values}{left}")
+
+    def say(self, line: str) -> None:
+        """Prints a line above the bar."""
+        if self._enabled:
+            self._console.print(line, markup=False)

@@ -1,0 +1,249 @@
+"""`run`: a single run from its config to its result, in a folder, resumed where it was left."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hpjax import build, devices, flags, resolve
+from hpjax.build import SingleRun
+from hpjax.checkpoints import Checkpoints
+from hpjax.config import FIELDS, NOT_PART_OF_A_RUN, Config, to_text
+from hpjax.data import Dataset
+from hpjax.errors import HpjaxError, RunFolderError
+from hpjax.interrupt import Interrupt
+from hpjax.logs import RunLog, read_history
+from hpjax.loop import Loop
+from hpjax.progress import ProgressView
+from hpjax.resolve import Lengths
+from hpjax.runfolder import CHECKPOINTS, FLAGS, RunFolder
+
+FINISHED = ("done", "diverged")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run came to.
+
+    Attributes:
+      config: the config, resolved.
+      run_dir: the run's folder.
+      status: `done` or `diverged`.
+      objective: the run's objective (best, last or smoothed); NaN if there was no evaluation.
+      best: the best evaluation: its `step` and `value`; None if there was none.
+      test: loss and metrics of the chosen parameters over the test split; empty if there is none.
+      diverged_at: the step whose loss was not finite; None if it always was.
+      params: the chosen parameters, a pytree of NumPy arrays.
+      history: the log points, dicts with `step`.
+      seconds: training time.
+    """
+
+    config: Config
+    run_dir: Path
+    status: str
+    objective: float
+    best: dict[str, float] | None
+    test: dict[str, float]
+    diverged_at: int | None
+    params: Any
+    history: list[dict[str, Any]]
+    seconds: float
+
+
+def run(config: Config) -> Result:
+    """Trains one trial; the same folder again goes on where it was, or returns the finished result.
+
+    Args:
+      config: the settings.
+
+    Returns:
+      The result.
+
+    Raises:
+      ConfigError, DataError, RunFolderError: bad settings, data or folder; before any training starts. A disk that
+        fills up later raises RunFolderError, and the last checkpoint stays good.
+      KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM, after the run was saved.
+    """
+    config = resolve.resolve(config)
+    dataset = build.load(config)
+    lengths, notes = resolve.lengths(config, dataset.splits["train"][1])
+    lost = devices.configure()
+    devices.candidates(config.devices, config.micro_batch_size or config.batch_size, config.eval_batch_size)
+    if config.run_dir is None:
+        config = config.replace(run_dir=f"runs/{config.dataset}_{config.model}-{time.strftime('%Y%m%d-%H%M%S')}")
+    with _opened(config) as (folder, config):
+        if folder.resumed and folder.metadata().get("status") in FINISHED:
+            return _finished(folder, config)
+        view = ProgressView(lengths.train_steps, config.progress)
+        for note in (lost, *notes):
+            if note is not None:
+                view.say(note)
+        with Interrupt() as interrupt:
+            single = build.single_run(config, dataset, resolve.traced(config, lengths))
+            _begin(folder, single, view)
+            return _train(folder, single, lengths, dataset, interrupt, view)
+
+
+def _train(
+    folder: RunFolder, single: SingleRun, lengths: Lengths, dataset: Dataset, interrupt: Interrupt, view: ProgressView
+) -> Result:
+    """Trains from the newest checkpoint that is intact, or from the beginning, to the result."""
+    config = single.config
+    with contextlib.ExitStack() as stack:
+        checkpoints = Checkpoints(folder.path / CHECKPOINTS, config.keep_newest, config.keep_best)
+        stack.callback(checkpoints.close)
+        newest = _newest(checkpoints, view)
+        state, record = (None, {}) if newest is None else checkpoints.restore(newest, single.like())
+        log = RunLog(folder.path, config.tensorboard, record.get("sizes"))
+        stack.callback(log.close)
+        objective = build.objective(config)
+        loop = Loop(single, lengths, objective, dataset.splits, log, checkpoints)
+        if state is None:
+            log.hyperparameters(_settings(config), [objective.name])
+        else:
+            loop.restore(state, record)
+            view.say(f"resumed at step {loop.step} of {lengths.train_steps}")
+        with view:
+            loop.train(interrupt, view)
+        if interrupt.signal is not None and not loop.finished:
+            folder.update_metadata(status="preempted", step=loop.step)
+            view.say(f"preempted at step {loop.step} of {lengths.train_steps}; the same command goes on")
+            interrupt.leave()
+        return _finish(loop, folder, log)
+
+
+@contextlib.contextmanager
+def _opened(config: Config) -> Iterator[tuple[RunFolder, Config]]:
+    """Opens the run's folder, and notes in its metadata what ends the run early."""
+    folder = RunFolder.open(str(config.run_dir))
+    try:
+        yield folder, folder.adopt(config)
+    except HpjaxError as error:
+        if not isinstance(error, RunFolderError) or folder.metadata().get("status") == "running":
+            _note_failure(folder, error)
+        raise
+    except Exception as error:
+        _note_failure(folder, error)
+        raise
+    finally:
+        folder.close()
+
+
+def _note_failure(folder: RunFolder, error: Exception) -> None:
+    # The folder may be what failed; the error itself is what the person must see.
+    with contextlib.suppress(HpjaxError, OSError):
+        if (folder.path / FLAGS).exists():
+            folder.update_metadata(status="failed", error=str(error)[:500])
+
+
+def _begin(folder: RunFolder, single: SingleRun, view: ProgressView) -> None:
+    """Writes flags.txt and metadata.json, or compares what a resumed run was made with."""
+    identity = devices.identity(int(single.config.lane_width), int(single.config.devices))
+    if single.note is not None:
+        view.say(single.note)
+    before = folder.metadata().get("identity")
+    if folder.resumed and before is not None:
+        changed = list(devices.differences(before, identity))
+        if changed:
+            view.say(f"this run was begun elsewhere ({'; '.join(changed)}): from here on its numbers may differ by rounding")
+    else:
+        folder.write(FLAGS, flags.to_flagfile(single.config, _header(single.config)))
+    folder.update_metadata(
+        status="running",
+        command=sys.argv,
+        identity=identity,
+        devices=[str(device) for device in single.program.mesh.devices.flat],
+        versions={name: importlib.metadata.version(name) for name in PACKAGES},
+        python=sys.version.split()[0],
+        git_revision=_git_revision(),
+        seeds={"seed": single.config.seed, "data_seed": single.config.data_seed},
+    )
+    view.say(f"run folder: {folder.path}")
+
+
+def _header(config: Config) -> list[str]:
+    return [
+        f"{config.model} on {config.dataset}, resolved; to repeat this run:",
+        "python -m hpjax.train --flagfile=THIS_FILE --run_dir=NEW_FOLDER",
+    ]
+
+
+def _newest(checkpoints: Checkpoints, view: ProgressView) -> int | None:
+    """Returns the tick of the newest intact checkpoint; deletes damaged ones before it, and says so."""
+    for tick, problem in checkpoints.newest_first():
+        if problem is None:
+            return tick
+        view.say(f"checkpoint {tick} cannot be used: {problem}; looking for the one before it")
+        checkpoints.delete(tick)
+    return None
+
+
+def _finish(loop: Loop, folder: RunFolder, log: RunLog) -> Result:
+    """Reads the test split once, with the parameters the objective stands for, and closes the books."""
+    status = "done" if loop.diverged_at is None else "diverged"
+    step = loop.step
+    best = loop.objective.best(loop.evaluations)
+    chosen = loop.chosen_tick()
+    loop.go_back(chosen)
+    test = loop.evaluate("test") if status == "done" else {}
+    if test:
+        log.write(step, **test)
+    objective = loop.objective.of_run(loop.evaluations)
+    facts: dict[str, Any] = {
+        "objective": None if math.isnan(objective) else objective,
+        "best": None if best is None else {"step": loop.step_of(best.tick), "value": best.value},
+        "test": test,
+        "seconds": loop.seconds,
+    }
+    folder.update_metadata(
+        status=status, step=step, chosen_tick=chosen, diverged_at=loop.diverged_at, error=None, **facts
+    )
+    return Result(
+        config=loop.run.config,
+        run_dir=folder.path,
+        status=status,
+        **{**facts, "objective": objective},
+        diverged_at=loop.diverged_at,
+        params=loop.params(),
+        history=read_history(folder.path),
+    )
+
+
+def _finished(folder: RunFolder, config: Config) -> Result:
+    """Returns the result of a run that had ended before."""
+    facts = folder.metadata()
+    with contextlib.closing(Checkpoints(folder.path / CHECKPOINTS, config.keep_newest, config.keep_best)) as checkpoints:
+        params = checkpoints.restore_params(facts["chosen_tick"])
+    return Result(
+        config=config,
+        run_dir=folder.path,
+        status=facts["status"],
+        objective=math.nan if facts["objective"] is None else facts["objective"],
+        best=facts["best"],
+        test=facts["test"],
+        seconds=facts["seconds"],
+        diverged_at=facts["diverged_at"],
+        params=params,
+        history=read_history(folder.path),
+    )
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """Returns the settings as TensorBoard shows them."""
+    values = {name: getattr(config, name) for name in FIELDS if name not in NOT_PART_OF_A_RUN}
+    return {n: v if isinstance(v, (int, float, bool)) else to_text(n, v) for n, v in values.items() if v is not None}
+
+
+def _git_revision() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
