@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hpjax.config import Config as Config
-    from hpjax.devices import configure as configure_devices
+    from hpjax.devices import configure
+
+    configure_devices = configure
     from hpjax.errors import HpjaxError as HpjaxError
     from hpjax.runner import Result as Result
     from hpjax.runner import run as run
@@ -20,7 +22,7 @@ _LAZY = {
     "configure_devices": ("hpjax.devices", "configure"),
     "run": ("hpjax.runner", "run"),
 }
-__all__ = ["__version__", *_LAZY]
+__all__ = ["Config", "HpjaxError", "Result", "__version__", "configure_devices", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,8 @@ import numpy as np
 from hpjax import devices
 from hpjax.config import Config
 from hpjax.data import DATASETS, Dataset
-from hpjax.errors import ConfigError
+from hpjax.data.dataset import check
+from hpjax.errors import ConfigError, DataError
 from hpjax.lanes import LaneProgram, Layout
 from hpjax.losses import METRICS
 from hpjax.models import MODELS
@@ -25,6 +26,9 @@ def load(config: Config) -> Dataset:
       ConfigError: a split that the objective needs is empty.
     """
     dataset = DATASETS.get(config.dataset)(**_settings(config, DATASETS.settings(config.dataset)))
+    if not isinstance(dataset, Dataset):
+        raise DataError(f"dataset '{config.dataset}' gave a {type(dataset).__name__}; expected a hpjax.data.Dataset")
+    check(dataset)
     split = config.objective.partition("/")[0]
     if dataset.splits[split][1] == 0:
         raise ConfigError(f"objective is '{config.objective}'; the data set has no {split} split to measure it on")
@@ -102,7 +106,7 @@ def single_run(config: Config, dataset: Dataset, scalars: dict[str, Any]) -> Sin
         idle = {**scalars, "train_steps": np.int32(0)}
         values = program.put_values([scalars] + [idle] * (width - 1))
         chosen = config.replace(devices=str(number), lane_width=str(width))
-        examples = program.put_examples(Examples(dataset.x, dataset.y))
+        examples = program.put_examples(Examples(dataset.x, dataset.y))  # type: ignore[arg-type]
         return SingleRun(program, values, examples, chosen, None)
 
     def runner(number: int) -> Any:

@@ -3,9 +3,9 @@
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +40,20 @@ class Checkpoints:
                 ),
             ]
         )
+        # A thread of our own: Orbax's has no hook after a save is final, and the checksums are taken then.
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._saving: Future[None] | None = None
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=keep,
                 cleanup_tmp_directories=True,
-                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
+                enable_async_checkpointing=False,
             ),
         )
 
     def save(self, tick: int, state: Any, record: dict[str, Any], score: float) -> None:
-        """Begins to save in the background; waits for a save that is still under way.
+        """Begins to save in the background; waits first for the save before, and raises what made that fail.
 
         Args:
           tick: the checkpoint's name.
@@ -58,16 +61,14 @@ class Checkpoints:
           record: JSON values.
           score: what `keep_best` ranks by, more is better; -inf if there is none.
         """
-        lowest = float(np.finfo(np.float32).min)
-        self._manager.save(
-            tick,
-            args=ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)),
-            metrics={"score": max(score, lowest), "tick": tick},
-        )
+        self.wait()
+        self._saving = self._thread.submit(self._save, tick, state, record, score)
 
     def wait(self) -> None:
         """Waits until the save under way is on the disk; raises what made it fail."""
-        self._manager.wait_until_finished()
+        if self._saving is not None:
+            saving, self._saving = self._saving, None
+            saving.result()
 
     def restore(self, tick: int, like: Any) -> tuple[Any, dict[str, Any]]:
         """Returns the state, NumPy arrays in the structure of `like`, and the record of a checkpoint."""
@@ -93,19 +94,25 @@ class Checkpoints:
 
     def ticks(self) -> list[int]:
         """Returns the ticks of the checkpoints that are kept."""
+        self.wait()
         return sorted(self._manager.all_steps())
 
     def close(self) -> None:
         """Waits for the save under way and gives up the background thread."""
+        self._thread.shutdown()
         self._manager.close()
 
-    def _write_checksums(self) -> None:
-        """Writes the checksums of every checkpoint that has none: the one just finished."""
-        for folder in self._folder.iterdir():
-            if folder.name.isdecimal() and not (folder / CHECKSUMS).exists():
-                new = self._folder / f"{CHECKSUMS}.new"
-                new.write_text(json.dumps(_checksums(folder), indent=1))
-                os.replace(new, folder / CHECKSUMS)
+    def _save(self, tick: int, state: Any, record: dict[str, Any], score: float) -> None:
+        lowest = float(np.finfo(np.float32).min)
+        self._manager.save(
+            tick,
+            args=ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)),
+            metrics={"score": max(score, lowest), "tick": tick},
+        )
+        folder = self._folder / str(tick)
+        new = folder / f"{CHECKSUMS}.new"
+        new.write_text(json.dumps(_checksums(folder), indent=1))
+        new.replace(folder / CHECKSUMS)
 
 
 def damage(folder: Path) -> str | None:
@@ -126,5 +133,5 @@ def damage(folder: Path) -> str | None:
 
 
 def _checksums(folder: Path) -> dict[str, str]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != CHECKSUMS)
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(CHECKSUMS))
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

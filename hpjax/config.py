@@ -33,7 +33,6 @@ def _setting(default: Any, help: str, domain: Domain | None = None, *, main: boo
     return dataclasses.field(default=default, metadata={"help": help, "domain": domain, "main": main})
 
 
-
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Every setting of a run. None leaves a setting to the part that uses it (`resolve` fills it in).
@@ -46,8 +45,8 @@ class Config:
 
     dataset: str = _setting("digits", "data set: a registered name or package.module:function", main=True)
     data_dir: str | None = _setting(None, "folder of the data set's files (default: $HPJAX_DATA_DIR)", main=True)
-    validation_fraction: float | None = _setting(None, "share of the training examples held out to choose by", FRACTION)
-    test_fraction: float | None = _setting(None, "share held out to be read once at the end", FRACTION)
+    validation_fraction: float | None = _setting(None, "share of the examples held out to choose by", FRACTION)
+    test_fraction: float | None = _setting(None, "share of the examples held out to be read once at the end", FRACTION)
     split_seed: int | None = _setting(None, "seed of the stratified split", SEED)
 
     model: str = _setting("mlp", "model: a registered name or package.module:function", main=True)

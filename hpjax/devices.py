@@ -23,14 +23,16 @@ def cores() -> int:
 
 
 def configure() -> str | None:
-    """Makes one CPU device a core, if JAX has not started yet.
+    """Makes one CPU device a core, if JAX has not started yet and the person has not set a number.
 
     Returns:
       None, or a line that says what is lost because JAX was started before with fewer CPU devices than there are cores.
     """
-    wanted = max(cores(), jax.config.jax_num_cpu_devices)
+    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if chosen or jax.config.jax_num_cpu_devices > 0:  # type: ignore[attr-defined]
+        return None
     try:
-        jax.config.update("jax_num_cpu_devices", wanted)
+        jax.config.update("jax_num_cpu_devices", cores())
     except RuntimeError:
         if jax.default_backend() == "cpu" and len(jax.devices()) < cores():
             return (

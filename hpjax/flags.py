@@ -3,6 +3,7 @@
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags as absl_flags
 
@@ -55,7 +56,7 @@ def parse(argv: Sequence[str]) -> Config:
         raise ConfigError(f"a flagfile is not a text file: {error}") from None
     if len(rest) > 1:
         raise ConfigError(f"argument '{rest[1]}' is no flag; expected --name=value")
-    given = {name: values[name].value for name in FIELDS if values[name].value is not None}
+    given: dict[str, Any] = {name: values[name].value for name in FIELDS if values[name].value is not None}
     return Config(**given)
 
 
@@ -65,7 +66,9 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, absl_flags.IllegalFlagValueError):
         text = text.partition(": ")[2] or text
     if text.startswith("Unknown command line flag "):
-        text = text.replace("Unknown command line flag ", "flag ", 1).replace("'. Did you mean", "' is unknown; did you mean")
+        text = text.replace("Unknown command line flag ", "flag ", 1).replace(
+            "'. Did you mean", "' is unknown; did you mean"
+        )
     return text
 
 

@@ -6,8 +6,8 @@ on the number of lanes, its lane or its neighbours; another width is another pro
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any, Literal
 
 import jax
@@ -109,15 +109,15 @@ class LaneProgram:
         """Returns the states with `state` in the given lane. `states` is donated."""
         return self._put(states, np.int32(lane), state)
 
-    @cached_property
+    @functools.cached_property
     def _init(self) -> Callable[..., Any]:
         return self._mapped("init", self._over_lanes(self.trial.init, lanewise=1), lanewise=1)
 
-    @cached_property
+    @functools.cached_property
     def _evaluate(self) -> Callable[..., Any]:
         return self._mapped("evaluate", self._over_lanes(self.trial.evaluate, lanewise=1), lanewise=1)
 
-    @cached_property
+    @functools.cached_property
     def _refill(self) -> Callable[..., Any]:
         def refill(state: TrialState, values: Values, mask: jax.Array, examples: Examples) -> TrialState:
             return lax.cond(mask, lambda: self.trial.init(values, examples), lambda: state)
@@ -125,7 +125,7 @@ class LaneProgram:
         mapped = self._mapped("refill", self._over_lanes(refill, lanewise=3), lanewise=3, donate=True)
         return lambda states, values, examples, mask: mapped(states, values, mask, examples)
 
-    @cached_property
+    @functools.cached_property
     def _chunk(self) -> Callable[..., Any]:
         trial, width = self.trial, self.layout.width
         over = (lambda f, axes: f) if width == 1 else jax.vmap
@@ -145,7 +145,7 @@ class LaneProgram:
 
         return self._mapped("chunk", self._over_groups(group, lanewise=2), lanewise=2, donate=True)
 
-    @cached_property
+    @functools.cached_property
     def _take(self) -> Callable[..., Any]:
         def take(states: TrialState, lane: jax.Array) -> TrialState:
             self._count("take")
@@ -153,7 +153,7 @@ class LaneProgram:
 
         return jax.jit(take, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
 
-    @cached_property
+    @functools.cached_property
     def _put(self) -> Callable[..., Any]:
         def put(states: TrialState, lane: jax.Array, state: TrialState) -> TrialState:
             self._count("put")
@@ -186,9 +186,7 @@ class LaneProgram:
 
         return mapped
 
-    def _mapped(
-        self, name: str, function: Callable[..., Any], lanewise: int, donate: bool = False
-    ) -> Callable[..., Any]:
+    def _mapped(self, name: str, function: Callable[..., Any], lanewise: int, donate: bool = False) -> Callable[..., Any]:
         """Maps a per-device function over the mesh and compiles it."""
 
         def counted(*args: Any) -> Any:
@@ -201,14 +199,44 @@ class LaneProgram:
         def sharded(*args: Any) -> Any:
             specs = tuple(PartitionSpec(LANE) if i < lanewise else PartitionSpec() for i in range(len(args)))
             # check_vma would sum the gradients of replicated parameters by itself, and pmean would not divide (DESIGN).
-            return jax.shard_map(
-                counted, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(LANE), check_vma=False
-            )(*args)
+            return jax.shard_map(counted, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(LANE), check_vma=False)(
+                *args
+            )
 
         return jax.jit(sharded, donate_argnums=0 if donate else ())
 
     def _pmapped(self, function: Callable[..., Any], lanewise: int) -> Callable[..., Any]:
-        raise NotImplementedError
+        """Maps a per-device function by pmap; its arguments and results keep the form they have under shard_map."""
+        lane_devices = self.layout.lane_devices
+        over_lanes = lane_devices > 1
+        devices = list(self.mesh.devices.flat)
+        # pmap wants one mapped argument, and a program over data alone has none: the devices' numbers are one.
+        numbers = np.arange(len(devices))
+
+        @functools.cache
+        def compiled(arguments: int) -> Callable[..., Any]:
+            axes = tuple(0 if over_lanes and i < lanewise else None for i in range(arguments))
+            return jax.pmap(
+                lambda number, *args: function(*args),
+                axis_name=LANE if over_lanes else DATA,
+                in_axes=(0, *axes),
+                out_axes=0 if over_lanes else None,  # type: ignore[arg-type]
+                devices=devices,
+            )
+
+        def split(tree: Any) -> Any:
+            return jax.tree.map(lambda leaf: leaf.reshape(lane_devices, -1, *leaf.shape[1:]), tree)
+
+        def join(tree: Any) -> Any:
+            return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), tree)
+
+        def mapped(*args: Any) -> Any:
+            if not over_lanes:
+                return compiled(len(args))(numbers, *args)
+            args = tuple(split(arg) if i < lanewise else arg for i, arg in enumerate(args))
+            return join(compiled(len(args))(numbers, *args))
+
+        return mapped
 
     def _count(self, name: str) -> None:
         self.traces[name] = self.traces.get(name, 0) + 1

@@ -104,8 +104,7 @@ class Loop:
         Raises:
           RunFolderError: a file could not be written.
         """
-        if self._states is None:
-            self._states = self.run.init()
+        self._compile()
         pending: _Boundary | None = None
         self._clock = time.monotonic()
         while not self.finished and interrupt.signal is None:
@@ -141,6 +140,15 @@ class Loop:
     def params(self) -> Any:
         """Returns the parameters of the current state, as NumPy arrays."""
         return jax.device_get(self.run.program.take(self._states, 0)).params
+
+    def _compile(self) -> None:
+        """Compiles what training needs, so that the clock does not count it: a chunk of no ticks changes nothing."""
+        if self._states is None:
+            self._states = self.run.init()
+        program, examples = self.run.program, self.run.examples
+        self._states, _ = program.chunk(self._states, self.run.values, examples, 0)
+        start, size = self._splits["val"]
+        jax.block_until_ready((program.take(self._states, 0), program.evaluate(self._states, examples, start, size)))
 
     def _every(self, steps: int) -> int:
         return steps * self._accumulation

@@ -29,9 +29,9 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: Scal
     """
     log_p = jax.nn.log_softmax(logits)
     # A product with the one-hot target: the gradient of an indexed pick would be a scatter, slow inside a tick.
-    target = jax.nn.one_hot(labels, logits.shape[1])
-    target = (1.0 - label_smoothing) * target + label_smoothing / logits.shape[1]
-    return -(target * log_p).sum(axis=1)
+    one_hot = jax.nn.one_hot(labels, logits.shape[1])
+    target = (1.0 - label_smoothing) * one_hot + label_smoothing / logits.shape[1]
+    return -jnp.sum(target * log_p, axis=1)
 
 
 @METRICS.register

@@ -1,7 +1,8 @@
 """Optimizers: Optax gradient transformations whose every setting may be traced.
 
-An entry takes the learning rate of this one update (its default is where a person would start) and its settings, and returns a `GradientTransformation` whose state
-does not depend on them: the trial builds it anew inside each update, with that update's values.
+An entry takes the learning rate of this one update (its default is where a person would start) and its settings, and returns
+a `GradientTransformation` whose state does not depend on them: the trial builds it anew inside each update, with that
+update's values.
 """
 
 from collections.abc import Callable, Mapping
@@ -130,9 +131,7 @@ def lars(
     def update(
         updates: optax.Updates, state: LarsState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, LarsState]:
-        buffer = jax.tree.map(
-            lambda v, g, w: momentum * v + learning_rate * direction(g, w), state.buffer, updates, params
-        )
+        buffer = jax.tree.map(lambda v, g, w: momentum * v + learning_rate * direction(g, w), state.buffer, updates, params)
         return jax.tree.map(jnp.negative, buffer), LarsState(buffer)
 
     return optax.GradientTransformation(init, update)  # type: ignore[arg-type]

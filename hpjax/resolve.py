@@ -1,4 +1,4 @@
-"""From the settings a person gave to the settings that run: names found, defaults of the parts filled in, lengths in steps."""
+"""From the settings a person gave to the settings that run: names found, defaults filled in, lengths in steps."""
 
 import inspect
 import os
@@ -67,7 +67,9 @@ def resolve(config: Config) -> Config:
     filled["schedule_steps"] = config.schedule_steps or config.train_steps
     config = config.replace(**filled)
     if config.batch_size % config.micro_batch_size:  # type: ignore[operator]
-        raise ConfigError(f"micro_batch_size is {config.micro_batch_size}; expected a divisor of batch_size, {config.batch_size}")
+        raise ConfigError(
+            f"micro_batch_size is {config.micro_batch_size}; expected a divisor of batch_size, {config.batch_size}"
+        )
     if config.activation is not None and config.activation not in ACTIVATIONS:
         raise unknown("activation", config.activation, ACTIVATIONS)
     Objective.parse(config.objective, config.objective_value, METRICS.names())
@@ -111,7 +113,9 @@ def lengths(config: Config, train_size: int) -> tuple[Lengths, list[str]]:
 
     train_steps = at_least_one("train_steps")
     if train_steps * config.batch_size >= 2**31:
-        raise ConfigError(f"train_steps is {config.train_steps}: {train_steps * config.batch_size} examples; expected < 2^31")
+        raise ConfigError(
+            f"train_steps is {config.train_steps}: {train_steps * config.batch_size} examples; expected < 2^31"
+        )
     horizon = at_least_one("schedule_steps", train_steps)
     warmup = steps("warmup", horizon)
     if warmup > horizon:

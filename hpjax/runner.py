@@ -202,9 +202,7 @@ def _finish(loop: Loop, folder: RunFolder, log: RunLog) -> Result:
         "test": test,
         "seconds": loop.seconds,
     }
-    folder.update_metadata(
-        status=status, step=step, chosen_tick=chosen, diverged_at=loop.diverged_at, error=None, **facts
-    )
+    folder.update_metadata(status=status, step=step, chosen_tick=chosen, diverged_at=loop.diverged_at, error=None, **facts)
     return Result(
         config=loop.run.config,
         run_dir=folder.path,

@@ -50,6 +50,7 @@ def cosine(step: jax.Array, total_steps: jax.Array, *, end_factor: Scalar = 0.0)
     # sin^2 of the remaining part is (1 + cos(pi t / T)) / 2 without the cancellation near the end.
     total = jnp.maximum(total_steps, 1)
     remaining = (total - jnp.minimum(step, total)).astype(jnp.float32) / total.astype(jnp.float32)
+    end_factor = jnp.asarray(end_factor, jnp.float32)
     return end_factor + (1.0 - end_factor) * jnp.sin(jnp.float32(jnp.pi / 2) * remaining) ** 2
 
 

@@ -242,9 +242,7 @@ class Trial:
             return Norms(*(optax.tree.norm(tree) for tree in (gradients, params, updates)))
 
         at_boundary = ((step + 1) % values["log_every"] == 0) | (step + 1 == values["train_steps"])
-        return state._replace(
-            params=params, optimizer=optimizer, norms=lax.cond(at_boundary, norms, lambda: state.norms)
-        )
+        return state._replace(params=params, optimizer=optimizer, norms=lax.cond(at_boundary, norms, lambda: state.norms))
 
 
 def _select(condition: jax.Array, new: Any, old: Any) -> Any:

@@ -150,9 +150,13 @@ def test_every_schedule_is_a_finite_factor_at_every_update(kind, warmup):
     steps = jnp.array([0, 1, 29, 30, 31, 98, 99, 100, 101, 10**6, 2**31 - 1], jnp.int32)
     factors = np.asarray(jax.jit(jax.vmap(factor, (0, None)))(steps, values))
     assert np.isfinite(factors).all() and (factors >= 0).all()
-    np.testing.assert_allclose(factors[0], 1 / warmup if warmup else SCHEDULES.get(kind)(
-        jnp.int32(0), jnp.int32(100), **{name: values[name] for name in SCHEDULES.settings(kind)}
-    ), rtol=1e-6)
+    np.testing.assert_allclose(
+        factors[0],
+        1 / warmup
+        if warmup
+        else SCHEDULES.get(kind)(jnp.int32(0), jnp.int32(100), **{name: values[name] for name in SCHEDULES.settings(kind)}),
+        rtol=1e-6,
+    )
 
 
 @pytest.mark.parametrize("kind", SCHEDULES.names())

@@ -26,8 +26,8 @@ class Dataset:
       y: int32 [examples], labels in [0, num_classes).
       splits: (start, size) of 'train', 'val' and 'test'; all but the first may have size 0.
       num_classes: number of classes.
-      scale: float, or one for each index of x's last axis (channel); the model sees `scale * x + shift`, which has mean 0
-        and standard deviation 1 on the training split.
+      scale: float, or one for each index of x's last axis (channel). The model sees `scale * x + shift`, which has mean
+        0 and standard deviation 1 on the training split.
       shift: like `scale`.
     """
 
@@ -71,9 +71,7 @@ def create(
     parts = dict(zip(SPLITS, (train, val or nothing, test or nothing), strict=True))
     for split, (x, y) in parts.items():
         if len(x) != len(y):
-            raise DataError(
-                f"dataset '{name}': split '{split}' has {len(x)} inputs and {len(y)} labels; expected as many"
-            )
+            raise DataError(f"dataset '{name}': split '{split}' has {len(x)} inputs and {len(y)} labels; expected as many")
         if (x.shape[1:], x.dtype) != (train[0].shape[1:], train[0].dtype):
             raise DataError(
                 f"dataset '{name}': split '{split}' has inputs {x.dtype}{list(x.shape[1:])}; "
@@ -99,34 +97,41 @@ def check(dataset: Dataset) -> None:
       dataset: the data set.
 
     Raises:
-      DataError: wrong dtypes, as many labels as inputs not given, splits that are not train, val and test one after the
-        other, an empty training split, a label out of range, or an input that is not finite.
+      DataError: wrong dtypes, other than one label for each input, splits that are not train, val and test one after
+        the other, an empty training split, a label out of range, or an input that is not finite.
     """
-    problem = _problem(dataset)
+    problem = _wrong_shape(dataset) or _wrong_splits(dataset) or _wrong_value(dataset)
     if problem:
         raise DataError(f"dataset '{dataset.name}': {problem}")
 
 
-def _problem(dataset: Dataset) -> str | None:
-    """Returns what is wrong with a data set, the first thing found; None if nothing is."""
+def _wrong_shape(dataset: Dataset) -> str | None:
     x, y = dataset.x, dataset.y
     if x.dtype not in (np.uint8, np.float32) or y.dtype != np.int32:
         return f"x is {x.dtype} and y {y.dtype}; expected uint8 or float32, and int32"
     if y.ndim != 1 or len(x) != len(y):
-        return f"x has shape {x.shape} and y {y.shape}; expected y to have one label for each input"
-    sizes = [dataset.splits[split][1] if split in dataset.splits else -1 for split in SPLITS]
+        return f"x has shape {x.shape} and y {y.shape}; expected one label for each input"
+    return None
+
+
+def _wrong_splits(dataset: Dataset) -> str | None:
+    splits, total = dict(dataset.splits), len(dataset.x)
+    sizes = [splits[split][1] if split in splits else -1 for split in SPLITS]
     expected = {split: (sum(sizes[:i]), sizes[i]) for i, split in enumerate(SPLITS)}
-    if min(sizes) < 0 or sum(sizes) != len(x) or dict(dataset.splits) != expected:
-        return f"splits are {dict(dataset.splits)}; expected train, val and test one after the other over {len(x)} examples"
-    if sizes[0] == 0:
-        return "the training split is empty"
+    if min(sizes) < 0 or sum(sizes) != total or splits != expected:
+        return f"splits are {splits}; expected train, val and test one after the other over {total} examples"
+    return None if sizes[0] else "the training split is empty; expected at least one example"
+
+
+def _wrong_value(dataset: Dataset) -> str | None:
+    x, y = dataset.x, dataset.y
     wrong = np.flatnonzero((y < 0) | (y >= dataset.num_classes))
     if wrong.size:
         return f"label {y[wrong[0]]} of example {wrong[0]} is out of range; expected 0 to {dataset.num_classes - 1}"
     # uint8 is always finite; asking would cost a mask of the size of the data.
     if x.dtype == np.float32 and not (finite := np.isfinite(x)).all():
-        example = np.argwhere(~finite)[0][0]
-        return f"{x.size - np.count_nonzero(finite)} input values are not finite, the first in example {example}"
+        count, example = x.size - np.count_nonzero(finite), np.argwhere(~finite)[0][0]
+        return f"{count} input values are not finite, the first in example {example}; expected finite numbers"
     return None
 
 

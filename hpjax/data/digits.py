@@ -26,8 +26,6 @@ def digits(*, validation_fraction: float = 0.2, test_fraction: float = 0.2, spli
 
     bunch = load_digits()
     x, y = bunch.images.astype(np.uint8)[..., None], bunch.target.astype(np.int32)
-    split = splits.stratified(
-        y, validation_fraction=validation_fraction, test_fraction=test_fraction, split_seed=split_seed
-    )
+    split = splits.stratified(y, validation_fraction=validation_fraction, test_fraction=test_fraction, split_seed=split_seed)
     train, val, test = ((x[index], y[index]) for index in split)
     return create("digits", train=train, val=val, test=test, num_classes=10)

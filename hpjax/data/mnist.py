@@ -14,17 +14,15 @@ from hpjax.data.registry import DATASETS
 from hpjax.errors import DataError
 
 _PUBLISHED = (
-    "MNIST is published at yann.lecun.com/exdb/mnist as train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, "
-    "t10k-images-idx3-ubyte.gz and t10k-labels-idx1-ubyte.gz"
+    "MNIST is published as train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz and "
+    "t10k-labels-idx1-ubyte.gz at yann.lecun.com/exdb/mnist (mirror: ossci-datasets.s3.amazonaws.com/mnist/FILE)"
 )
 _IMAGE_SHAPE = (28, 28)
 _CLASSES = 10
 
 
 @DATASETS.register
-def mnist(
-    *, data_dir: str | os.PathLike[str] | None, validation_fraction: float = 1 / 12, split_seed: int = 0
-) -> Dataset:
+def mnist(*, data_dir: str | os.PathLike[str] | None, validation_fraction: float = 1 / 12, split_seed: int = 0) -> Dataset:
     """Returns MNIST: x uint8 [70000, 28, 28, 1], ten classes; the files' own test set is the test split.
 
     Args:
@@ -64,9 +62,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     # Two zero bytes, 8 for unsigned bytes, the number of dimensions; then each dimension's size, big-endian.
     magic, header = bytes([0, 0, 8, dimensions]), 4 + 4 * dimensions
     if content[:4] != magic:
-        raise DataError(
-            f"file '{path}' begins with 0x{content[:4].hex()}; expected the IDX magic number 0x{magic.hex()}"
-        )
+        raise DataError(f"file '{path}' begins with 0x{content[:4].hex()}; expected the IDX magic number 0x{magic.hex()}")
     if len(content) < header:
         raise DataError(f"file '{path}' is truncated: {len(content)} bytes; expected a header of {header}")
     shape = tuple(np.frombuffer(content, ">u4", dimensions, offset=4).tolist())

@@ -15,13 +15,11 @@ class Split(NamedTuple):
     test: np.ndarray
 
 
-def stratified(
-    labels: np.ndarray, *, validation_fraction: float, test_fraction: float = 0.0, split_seed: int = 0
-) -> Split:
+def stratified(labels: np.ndarray, *, validation_fraction: float, test_fraction: float = 0.0, split_seed: int = 0) -> Split:
     """Returns a random split that keeps the proportions of the classes.
 
-    Validation and test get exactly `round(fraction * n)` of the n examples, training the rest. Of a class with m examples a
-    split of s examples gets `m * s / n`, give or take at most one.
+    Validation and test get exactly `round(fraction * n)` of the n examples, training the rest. Of a class with m
+    examples a split of s examples gets `m * s / n`, give or take at most one.
 
     Args:
       labels: integers [n].

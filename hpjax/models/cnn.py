@@ -18,7 +18,7 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, training: Training | None = None) -> jax.Array:
-        """Returns float32 [batch, outputs] for float32 [batch, height, width, channels]; `training` is None at evaluation."""
+        """Returns float32 [batch, outputs] for float32 [batch, height, width, channels]; evaluation has no `training`."""
         for channels in self.channels:
             x = max_pool(Conv(channels, activation=self.activation)(x))
         x = x.reshape(x.shape[0], -1)

@@ -31,6 +31,7 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, training: Training | None) -> jax.Array:
+        """Returns float32 [batch, ...], shaped as x; x itself at evaluation."""
         if training is None:
             return x
         key, rate = self.make_rng("dropout"), training.dropout_rate

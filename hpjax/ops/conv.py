@@ -86,6 +86,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns `conv` of x with this layer's parameters."""
         kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         return conv(x, kernel, bias, stride=self.stride, padding=self.padding, activation=self.activation)

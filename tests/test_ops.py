@@ -1,0 +1,238 @@
+"""Operators against torch in float64, values and gradients, and the layers against Linen's."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from hpjax.errors import ConfigError
+from hpjax.ops import ACTIVATIONS, Conv, Dense, conv, dense, max_pool
+
+
+def tolerance(terms: int) -> float:
+    """Bound of the relative distance of a float32 result whose entries are sums of `terms` products."""
+    return max(1e-6, 3e-8 * terms**0.5)
+
+
+def relative(got, expected) -> float:
+    return np.linalg.norm(np.asarray(got, np.float64) - expected) / np.linalg.norm(expected)
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.normal(size=shape).astype(np.float32)
+
+
+def value_and_gradients(function, arguments, rng):
+    """Returns the output, a random cotangent and the gradients of float32 `function` at `arguments`."""
+    shape = jax.eval_shape(function, *arguments).shape
+    cotangent = normal(rng, shape)
+
+    @jax.jit
+    def run(arguments, cotangent):
+        output, pullback = jax.vjp(function, *arguments)
+        return output, pullback(cotangent)
+
+    output, gradients = run(arguments, cotangent)
+    return output, cotangent, gradients
+
+
+def torch_value_and_gradients(torch, function, arguments, cotangent):
+    tensors = [torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in arguments]
+    output = function(*tensors)
+    output.backward(torch.tensor(cotangent, dtype=torch.float64))
+    return output.detach().numpy(), [t.grad.numpy() for t in tensors]
+
+
+def torch_conv(torch, stride, padding):
+    """Returns conv2d with the operator's axes; SAME pads the odd pixel below and to the right."""
+
+    def total(size: int, kernel: int, step: int) -> int:
+        return max((-(-size // step) - 1) * step + kernel - size, 0)
+
+    def function(x, kernel, bias):
+        image = x.permute(0, 3, 1, 2)
+        if padding == "SAME":
+            down = total(x.shape[1], kernel.shape[0], stride[0])
+            across = total(x.shape[2], kernel.shape[1], stride[1])
+            pads = (across // 2, across - across // 2, down // 2, down - down // 2)
+            image = torch.nn.functional.pad(image, pads)
+        return torch.nn.functional.conv2d(image, kernel.permute(3, 2, 0, 1), bias, stride).permute(0, 2, 3, 1)
+
+    return function
+
+
+def check_conv(torch, rng, x_shape, kernel_shape, stride, padding, form):
+    arguments = normal(rng, x_shape), normal(rng, kernel_shape), normal(rng, kernel_shape[3:])
+    function = lambda x, k, b: conv(x, k, b, stride=stride, padding=padding, form=form)  # noqa: E731
+    output, cotangent, gradients = value_and_gradients(function, arguments, rng)
+    expected, expected_gradients = torch_value_and_gradients(torch, torch_conv(torch, stride, padding), arguments, cotangent)
+    assert output.shape == expected.shape
+    assert relative(output, expected) < tolerance(np.prod(kernel_shape[:3]))
+    places = np.prod(output.shape[:3])
+    terms = (np.prod(kernel_shape[:2]) * kernel_shape[3], places, places)
+    for gradient, expected_gradient, k in zip(gradients, expected_gradients, terms, strict=True):
+        assert relative(gradient, expected_gradient) < tolerance(k)
+
+
+CONVOLUTIONS = [
+    # x, kernel, stride
+    ((2, 8, 8, 3), (3, 3, 3, 4), (1, 1)),
+    ((1, 7, 9, 1), (3, 3, 1, 1), (1, 1)),
+    ((3, 7, 5, 2), (3, 3, 2, 5), (2, 2)),
+    ((2, 8, 9, 3), (2, 4, 3, 2), (1, 1)),
+    ((2, 9, 8, 1), (4, 2, 1, 3), (2, 2)),
+    ((2, 5, 6, 4), (1, 1, 4, 3), (1, 1)),
+    ((2, 6, 7, 2), (1, 1, 2, 3), (2, 2)),
+    ((2, 11, 6, 2), (5, 1, 2, 3), (3, 1)),
+    ((4, 5, 5, 2), (5, 5, 2, 3), (1, 2)),
+    ((1, 1, 1, 3), (1, 1, 3, 2), (1, 1)),
+    ((8, 20, 20, 4), (3, 3, 4, 8), (1, 1)),
+]
+forms = pytest.mark.parametrize("form", ["slices", "lax"])
+paddings = pytest.mark.parametrize("padding", ["SAME", "VALID"])
+
+
+@forms
+@paddings
+@pytest.mark.parametrize(("x_shape", "kernel_shape", "stride"), CONVOLUTIONS)
+def test_conv_is_torch_conv2d(torch, rng, x_shape, kernel_shape, stride, padding, form):
+    check_conv(torch, rng, x_shape, kernel_shape, stride, padding, form)
+
+
+@forms
+def test_conv_of_random_shapes_is_torch_conv2d(torch, rng, form):
+    for _ in range(3):
+        batch, channels, features = rng.integers(1, 5, 3)
+        kernel_size, stride, size = rng.integers(1, 6, 2), rng.integers(1, 4, 2), rng.integers(5, 13, 2)
+        x_shape, kernel_shape = (batch, *size, channels), (*kernel_size, channels, features)
+        padding = str(rng.choice(["SAME", "VALID"]))
+        integers = lambda numbers: tuple(map(int, numbers))  # noqa: E731
+        print(x_shape, kernel_shape, stride, padding)
+        check_conv(torch, rng, integers(x_shape), integers(kernel_shape), integers(stride), padding, form)
+
+
+@forms
+@paddings
+def test_conv_of_an_image_smaller_than_the_kernel(torch, rng, padding, form):
+    if padding == "SAME":
+        check_conv(torch, rng, (2, 1, 2, 3), (4, 5, 3, 2), (1, 1), padding, form)
+    else:
+        with pytest.raises(ValueError, match=r"kernel \(3, 3, 1, 1\) is larger than x \(1, 1, 5, 1\)"):
+            conv(jnp.ones((1, 1, 5, 1)), jnp.ones((3, 3, 1, 1)), jnp.ones(1), padding="VALID", form=form)
+
+
+def test_the_form_is_slices_on_a_cpu():
+    x, kernel, bias = jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)), jnp.ones(1)
+    program = str(jax.make_jaxpr(conv)(x, kernel, bias))
+    assert ("conv_general_dilated" in program) == (jax.default_backend() != "cpu")
+
+
+@pytest.mark.parametrize(("x_shape", "outputs"), [((1,), 3), ((4, 7), 5), ((1, 1), 1), ((2, 3, 9), 4), ((64, 1500), 10)])
+def test_dense_is_torch_linear(torch, rng, x_shape, outputs):
+    arguments = normal(rng, x_shape), normal(rng, (x_shape[-1], outputs)), normal(rng, (outputs,))
+    output, cotangent, gradients = value_and_gradients(dense, arguments, rng)
+    expected, expected_gradients = torch_value_and_gradients(
+        torch, lambda x, k, b: torch.nn.functional.linear(x, k.T, b), arguments, cotangent
+    )
+    assert relative(output, expected) < tolerance(x_shape[-1])
+    rows = np.prod(x_shape[:-1])
+    for gradient, expected_gradient, terms in zip(gradients, expected_gradients, (outputs, rows, rows), strict=True):
+        assert relative(gradient, expected_gradient) < tolerance(terms)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_follows_the_bias(torch, rng, name):
+    functions = {
+        "none": lambda x: x,
+        "relu": torch.relu,
+        "tanh": torch.tanh,
+        "gelu": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
+        "silu": torch.nn.functional.silu,
+    }
+    arguments = normal(rng, (6, 5)), normal(rng, (5, 8)), normal(rng, (8,))
+    output, cotangent, gradients = value_and_gradients(lambda *a: dense(*a, name), arguments, rng)
+    expected, expected_gradients = torch_value_and_gradients(
+        torch, lambda x, k, b: functions[name](x @ k + b), arguments, cotangent
+    )
+    assert relative(output, expected) < 1e-6
+    for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
+        assert relative(gradient, expected_gradient) < 1e-6
+    x, kernel = arguments[0].reshape(6, 1, 1, 5), arguments[1].reshape(1, 1, 5, 8)
+    assert relative(conv(x, kernel, arguments[2], activation=name)[:, 0, 0], expected) < 1e-6
+
+
+@pytest.mark.parametrize(("shape", "size"), [((2, 8, 8, 3), 2), ((1, 7, 9, 1), 2), ((2, 9, 11, 2), 3), ((3, 4, 5, 2), 1)])
+def test_max_pool_is_torch_max_pool2d(torch, rng, shape, size):
+    # A permutation has no ties, at which the gradients may differ.
+    x = rng.permutation(np.prod(shape)).reshape(shape).astype(np.float32)
+    output, cotangent, (gradient,) = value_and_gradients(lambda x: max_pool(x, size), (x,), rng)
+    expected, (expected_gradient,) = torch_value_and_gradients(
+        torch,
+        lambda x: torch.nn.functional.max_pool2d(x.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1),
+        (x,),
+        cotangent,
+    )
+    np.testing.assert_array_equal(output, expected)
+    np.testing.assert_array_equal(gradient, expected_gradient)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "shape"),
+    [
+        (Dense(4), nn.Dense(4), (3, 5)),
+        (Conv(4), nn.Conv(4, (3, 3)), (2, 6, 5, 3)),
+        (Conv(4, (2, 3), (2, 1), "VALID"), nn.Conv(4, (2, 3), (2, 1), "VALID"), (2, 6, 5, 3)),
+    ],
+    ids=["Dense", "Conv", "Conv strided"],
+)
+def test_layers_are_linens(rng, ours, theirs, shape):
+    """The same parameters, drawn alike from the same key, and the same outputs."""
+    x, key = normal(rng, shape), jax.random.key(int(rng.integers(2**32)))
+    variables = ours.init(key, x)
+    with jax.numpy_rank_promotion("allow"):
+        jax.tree.map(np.testing.assert_array_equal, variables, theirs.init(key, x))
+        variables = jax.tree.map(lambda leaf: leaf + 0.5, variables)
+        expected = theirs.apply(variables, x)
+    assert relative(ours.apply(variables, x), np.asarray(expected, np.float64)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel", "bias"),
+    [
+        ((2, 8, 8), (3, 3, 1, 4), (4,)),
+        ((2, 8, 8, 2), (3, 3, 1, 4), (4,)),
+        ((2, 8, 8, 1), (3, 1, 4), (4,)),
+        ((2, 8, 8, 1), (3, 3, 1, 4), (3,)),
+        ((2, 8, 8, 1), (3, 3, 1, 4), (1, 4)),
+    ],
+)
+def test_conv_refuses_shapes_that_do_not_fit(x, kernel, bias):
+    with pytest.raises(ValueError, match="conv: ") as error:
+        conv(jnp.ones(x), jnp.ones(kernel), jnp.ones(bias))
+    assert all(str(shape) in str(error.value) for shape in (x, kernel, bias))
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel", "bias"),
+    [((), (3, 4), (4,)), ((2, 3), (4, 5), (5,)), ((2, 3), (3,), ()), ((2, 3), (3, 4), (3,)), ((2, 3), (3, 4), (1, 4))],
+)
+def test_dense_refuses_shapes_that_do_not_fit(x, kernel, bias):
+    with pytest.raises(ValueError, match="dense: ") as error:
+        dense(jnp.ones(x), jnp.ones(kernel), jnp.ones(bias))
+    assert all(str(shape) in str(error.value) for shape in (x, kernel, bias))
+
+
+def test_max_pool_refuses_what_is_no_batch_of_images():
+    with pytest.raises(ValueError, match=r"max_pool: x \(8, 8, 1\)"):
+        max_pool(jnp.ones((8, 8, 1)))
+
+
+def test_an_unknown_activation_names_the_nearest():
+    calls = itertools.product(["relo", "Relu"], [dense, conv])
+    for name, operator in calls:
+        shapes = ((2, 3), (3, 4)) if operator is dense else ((2, 3, 3, 1), (1, 1, 1, 4))
+        with pytest.raises(ConfigError, match=f"activation '{name}' is unknown; did you mean 'relu'"):
+            operator(*map(jnp.ones, shapes), jnp.ones(4), activation=name)
