@@ -30,7 +30,7 @@ lint: $(VENV)/installed-test
 test: lint
 	cache=$$(mktemp -d) && trap 'rm -rf "$$cache"' EXIT && \
 	JAX_COMPILATION_CACHE_DIR="$$cache" JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
-	$(RUN) -m pytest -n $(JOBS) --dist=worksteal -q
+	$(RUN) -m pytest -n $(JOBS) --dist=loadgroup -q
 
 bench: $(VENV)/installed-test
 	$(RUN) -m benchmarks

@@ -1,68 +1,65 @@
-"""Checkpoints through Orbax: saved in the background, the newest and the best kept, damage noticed by checksum."""
+"""Checkpoints through Orbax: saved in the background, the newest and the best kept, damage noticed by checksum.
+
+A checkpoint is a folder named by its tick: `state/` (Orbax), `record.json` and `checksums.json`. It is made under another
+name and renamed when all of it is on the disk, so a folder named by a tick is whole unless it was damaged afterwards.
+"""
 
 import hashlib
 import json
 import logging
+import math
+import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-CHECKSUMS = "checksums.json"
+from hpjax.errors import RunFolderError
+
+STATE, RECORD, CHECKSUMS = "state", "record.json", "checksums.json"
+UNFINISHED = ".new"
 
 
 class Checkpoints:
     """The checkpoints of one run, by tick. Each holds a pytree of arrays and a JSON record."""
 
     def __init__(self, folder: Path, keep_newest: int, keep_best: int):
-        """Opens the folder, making it if need be.
+        """Opens the folder, making it if need be, and clears away what an interrupted save left.
 
         Args:
           folder: the folder of the checkpoints.
-          keep_newest: newest checkpoints to keep.
+          keep_newest: newest regular checkpoints to keep; the very newest is kept whether it is regular or not.
           keep_best: checkpoints with the best score to keep; of equal scores the earlier.
         """
         logging.getLogger("absl").setLevel(logging.ERROR)
-        self._folder = folder.absolute()
-        # A best-only policy deletes the newest, and NaN would rank as the best (DESIGN): both are kept, scores are finite.
-        keep = preservation_policy.AnyPreservationPolicy(
-            [
-                preservation_policy.LatestN(keep_newest),
-                preservation_policy.BestN(
-                    get_metric_fn=lambda m: (m["score"], -m["tick"]),  # type: ignore[arg-type,return-value]
-                    n=keep_best,
-                    keep_checkpoints_without_metrics=False,
-                ),
-            ]
-        )
-        # A thread of our own: Orbax's has no hook after a save is final, and the checksums are taken then.
+        self._folder, self._newest, self._best = folder.absolute(), keep_newest, keep_best
+        # Not Orbax's CheckpointManager: it deletes the old before its caller can checksum the new, ranks NaN as the best, and
+        # would let a checkpoint made by Ctrl-C push out one that a run without Ctrl-C keeps.
+        self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._saving: Future[None] | None = None
-        self._manager = ocp.CheckpointManager(
-            self._folder,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=keep,
-                cleanup_tmp_directories=True,
-                enable_async_checkpointing=False,
-            ),
-        )
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for unfinished in self._folder.glob(f"*{UNFINISHED}"):
+            shutil.rmtree(unfinished)
+        self._kept = {int(path.name): _read(path) for path in self._folder.iterdir() if path.name.isdecimal()}
+        self._drop_old()
 
-    def save(self, tick: int, state: Any, record: dict[str, Any], score: float) -> None:
+    def save(self, tick: int, state: Any, record: dict[str, Any], score: float, regular: bool = True) -> None:
         """Begins to save in the background; waits first for the save before, and raises what made that fail.
 
         Args:
           tick: the checkpoint's name.
           state: pytree of NumPy arrays, which must not change afterwards.
           record: JSON values.
-          score: what `keep_best` ranks by, more is better; -inf if there is none.
+          score: what `keep_best` ranks by, more is better; NaN or -inf is never among the best.
+          regular: whether a run that is not interrupted saves here too; `keep_newest` counts only such checkpoints.
         """
         self.wait()
-        self._saving = self._thread.submit(self._save, tick, state, record, score)
+        facts = {"tick": tick, "score": score if math.isfinite(score) else None, "regular": regular, "record": record}
+        self._saving = self._thread.submit(self._save, tick, state, facts)
 
     def wait(self) -> None:
         """Waits until the save under way is on the disk; raises what made it fail."""
@@ -71,67 +68,110 @@ class Checkpoints:
             saving.result()
 
     def restore(self, tick: int, like: Any) -> tuple[Any, dict[str, Any]]:
-        """Returns the state, NumPy arrays in the structure of `like`, and the record of a checkpoint."""
-        restored = self._manager.restore(
-            tick, args=ocp.args.Composite(state=ocp.args.StandardRestore(like), record=ocp.args.JsonRestore())
-        )
-        return restored.state, restored.record
+        """Returns the state, NumPy arrays in the structure of `like`, and the record of a checkpoint.
+
+        Raises:
+          RunFolderError: the checkpoint is damaged.
+        """
+        folder = self._intact(tick)
+        state = self._orbax.restore(folder / STATE, args=ocp.args.StandardRestore(like))
+        return state, json.loads((folder / RECORD).read_text())["record"]
 
     def restore_params(self, tick: int) -> Any:
-        """Returns the parameters of a checkpoint, nested dicts of NumPy arrays."""
-        restored = self._manager.restore(tick, args=ocp.args.Composite(state=ocp.args.StandardRestore()))
-        return restored.state["params"]
+        """Returns the parameters of a checkpoint, nested dicts of NumPy arrays; raises RunFolderError if it is damaged."""
+        return self._orbax.restore(self._intact(tick) / STATE, args=ocp.args.StandardRestore())["params"]
 
     def newest_first(self) -> Iterator[tuple[int, str | None]]:
-        """Yields checkpoints, newest first: the tick, and None or what is wrong with it."""
-        for tick in sorted(self._manager.all_steps(), reverse=True):
-            yield tick, damage(self._folder / str(tick))
+        """Yields checkpoints, newest first: the tick, and None or why the run cannot go on from it.
+
+        A run that goes on from a checkpoint needs the best one of that time too: it may be the one that is used in the end.
+        """
+        for tick in reversed(self.ticks()):
+            problem = damage(self._folder / str(tick))
+            best = None if problem else self._kept[tick]["best"]
+            if best not in (None, tick) and (lost := damage(self._folder / str(best))):
+                problem = f"the best one before it, {best}, is lost: {lost}"
+            yield tick, problem
 
     def delete(self, tick: int) -> None:
         """Deletes a checkpoint."""
         shutil.rmtree(self._folder / str(tick))
-        self._manager.reload()
+        del self._kept[tick]
 
     def ticks(self) -> list[int]:
         """Returns the ticks of the checkpoints that are kept."""
         self.wait()
-        return sorted(self._manager.all_steps())
+        return sorted(self._kept)
 
     def close(self) -> None:
         """Waits for the save under way and gives up the background thread."""
         self._thread.shutdown()
-        self._manager.close()
+        self._orbax.close()
 
-    def _save(self, tick: int, state: Any, record: dict[str, Any], score: float) -> None:
-        lowest = float(np.finfo(np.float32).min)
-        self._manager.save(
-            tick,
-            args=ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)),
-            metrics={"score": max(score, lowest), "tick": tick},
-        )
+    def _intact(self, tick: int) -> Path:
         folder = self._folder / str(tick)
-        new = folder / f"{CHECKSUMS}.new"
-        new.write_text(json.dumps(_checksums(folder), indent=1))
-        new.replace(folder / CHECKSUMS)
+        if problem := damage(folder):
+            raise RunFolderError(f"checkpoint '{folder}' cannot be used: {problem}; expected --overwrite or a new name")
+        return folder
+
+    def _save(self, tick: int, state: Any, facts: dict[str, Any]) -> None:
+        new = self._folder / f"{tick}{UNFINISHED}"
+        self._orbax.save(new / STATE, args=ocp.args.StandardSave(state))
+        best = self._ranked({**self._kept, tick: facts})
+        facts["best"] = best[0] if best else None
+        _write(new / RECORD, facts)
+        _write(new / CHECKSUMS, _checksums(new))
+        new.rename(self._folder / str(tick))
+        self._kept[tick] = facts
+        self._drop_old()
+
+    def _drop_old(self) -> None:
+        """Deletes what is neither among the newest nor among the best."""
+        regular = sorted(tick for tick, facts in self._kept.items() if facts["regular"])
+        keep = {*regular[-self._newest :], *self._ranked(self._kept)[: self._best], max(self._kept, default=None)}
+        for tick in sorted(self._kept.keys() - keep):
+            self.delete(tick)
+
+    @staticmethod
+    def _ranked(checkpoints: dict[int, dict[str, Any]]) -> list[int]:
+        scores = {tick: facts["score"] for tick, facts in checkpoints.items() if facts["score"] is not None}
+        return sorted(scores, key=lambda tick: (-scores[tick], tick))
 
 
 def damage(folder: Path) -> str | None:
     """Returns what is wrong with a checkpoint, or None if every file has its checksum."""
     try:
         expected = json.loads((folder / CHECKSUMS).read_text())
+        found = _checksums(folder)
     except FileNotFoundError:
-        return "its saving was interrupted"
+        return f"file {CHECKSUMS} is missing"
     except (OSError, ValueError):
-        return f"{CHECKSUMS} cannot be read"
-    found = _checksums(folder)
+        return f"file {CHECKSUMS} cannot be read"
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
             return f"file {name} is missing"
         if found[name] != expected.get(name):
-            return f"file {name} is damaged (checksum differs)"
+            return f"file {name} is damaged (its checksum differs)"
     return None
 
 
 def _checksums(folder: Path) -> dict[str, str]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(CHECKSUMS))
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / CHECKSUMS)
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """Returns what a checkpoint's record says of it; of one that cannot be read, that nothing speaks for keeping it."""
+    try:
+        facts = json.loads((folder / RECORD).read_text())
+        return {name: facts[name] for name in ("score", "regular", "best")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {"score": None, "regular": False, "best": None}
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    with path.open("w") as file:
+        # No blanks: a changed byte of the checksums must not be one that a reader skips.
+        json.dump(values, file, separators=(",", ":"))
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,7 +1,8 @@
 """The settings of a run: one typed frozen dataclass, from which the flags are generated."""
 
 import dataclasses
-import math
+import numbers
+import os
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -13,12 +14,14 @@ from hpjax.errors import ConfigError, did_you_mean
 Length = typing.NewType("Length", str)
 
 Domain = tuple[Callable[[Any], bool], str]
-POSITIVE: Domain = (lambda v: v > 0 and math.isfinite(v), "a finite number > 0")
-NOT_NEGATIVE: Domain = (lambda v: v >= 0 and math.isfinite(v), "a finite number >= 0")
-FRACTION: Domain = (lambda v: 0 <= v < 1, "a number in [0, 1)")
-AT_LEAST_1: Domain = (lambda v: v >= 1, "a whole number >= 1")
+# Traced values are float32: what rounds to 0, 1 or infinity there is out of a domain that excludes it.
+_FLOAT32_MIN, _FLOAT32_MAX = 2.0**-126, (2 - 2.0**-23) * 2.0**127
+POSITIVE: Domain = (lambda v: _FLOAT32_MIN <= v <= _FLOAT32_MAX, "a finite number > 0 (float32: 1.2e-38 to 3.4e38)")
+NOT_NEGATIVE: Domain = (lambda v: 0 <= v <= _FLOAT32_MAX, "a finite number >= 0 (float32: at most 3.4e38)")
+FRACTION: Domain = (lambda v: 0 <= v < 1 - 2**-25, "a number in [0, 1), as float32")
+AT_LEAST_1: Domain = (lambda v: 1 <= v < 2**31, "a whole number in [1, 2^31)")
 SEED: Domain = (lambda v: 0 <= v < 2**32, "a whole number in [0, 2^32)")
-SIZES: Domain = (lambda v: all(size >= 1 for size in v), "whole numbers >= 1, separated by commas")
+SIZES: Domain = (lambda v: all(1 <= size < 2**31 for size in v), "whole numbers >= 1, separated by commas, or none")
 
 
 def _choice(*names: str) -> Domain:
@@ -50,7 +53,9 @@ class Config:
     split_seed: int | None = _setting(None, "seed of the stratified split", SEED)
 
     model: str = _setting("mlp", "model: a registered name or package.module:function", main=True)
-    hidden_sizes: tuple[int, ...] | None = _setting(None, "units of each hidden dense layer", SIZES, main=True)
+    hidden_sizes: tuple[int, ...] | None = _setting(
+        None, "units of the hidden dense layers (128,64) or none", SIZES, main=True
+    )
     channels: tuple[int, ...] | None = _setting(None, "channels of each convolution", SIZES)
     activation: str | None = _setting(None, "activation after each hidden layer")
     dropout_rate: float = _setting(0.0, "probability that dropout zeroes an activation", FRACTION, main=True)
@@ -168,7 +173,7 @@ def convert(name: str, value: Any) -> Any:
         result = _PARSERS[kind(name)](value)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ConfigError(f"{name} is {value!r}; expected {_EXPECTED[kind(name)]}") from None
     domain = FIELDS[name].metadata["domain"]
     if domain is not None and not domain[0](result):
@@ -179,7 +184,7 @@ def convert(name: str, value: Any) -> Any:
 def to_text(name: str, value: Any) -> str:
     """Returns a setting's value as a flag spells it, so that `convert` gives it back."""
     if isinstance(value, tuple):
-        return ",".join(map(str, value))
+        return ",".join(map(str, value)) or "none"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -197,7 +202,7 @@ def _bool(value: Any) -> bool:
 
 
 def _int(value: Any) -> int:
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+    if isinstance(value, bool) or (not isinstance(value, str) and value != int(value)):
         raise ValueError
     return int(value)
 
@@ -209,9 +214,14 @@ def _float(value: Any) -> float:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
+    if isinstance(value, bool) or not isinstance(value, (str, numbers.Integral, os.PathLike)):
         raise ValueError
-    return str(value)
+    text = os.fspath(value) if isinstance(value, os.PathLike) else str(value)
+    text.encode()
+    # A line of a flagfile could not hold it.
+    if text != text.strip() or any(character < " " for character in text):
+        raise ValueError
+    return text
 
 
 def _length(value: Any) -> str:
@@ -222,7 +232,7 @@ def _length(value: Any) -> str:
 
 def _sizes(value: Any) -> tuple[int, ...]:
     if isinstance(value, str):
-        value = [part for part in value.split(",") if part.strip()]
+        value = [] if value.strip() == "none" else value.split(",")
     return tuple(_int(part) for part in value)
 
 
@@ -238,7 +248,7 @@ _EXPECTED: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
-    str: "a text",
-    Length: "a length",
-    tuple: "whole numbers, separated by commas",
+    str: "a text of one line, no space at its ends",
+    Length: "a length: 500, 500steps, 3epochs, 40000examples or 10%",
+    tuple: "whole numbers, separated by commas, or none",
 }

@@ -5,7 +5,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from hpjax.errors import ConfigError, did_you_mean
+from hpjax.errors import ConfigError, listed
 
 UNITS = ("steps", "epochs", "examples", "%")
 _SYNTAX = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z%]*)")
@@ -30,7 +30,7 @@ def parse(text: str) -> Duration:
     amount, unit = Fraction(match[1]), match[2] or "steps"
     unit = unit if unit in UNITS or unit + "s" not in UNITS else unit + "s"
     if unit not in UNITS:
-        raise ConfigError(f"'{text}': unit '{unit}' is unknown{did_you_mean(unit, UNITS)} known: {', '.join(UNITS)}")
+        raise ConfigError(f"'{text}': unit '{unit}' is unknown{listed(unit, UNITS)}")
     if unit in ("steps", "examples") and amount.denominator != 1:
         raise ConfigError(f"'{text}': expected a whole number of {unit}")
     return Duration(amount, unit)

@@ -22,11 +22,17 @@ class RunFolderError(HpjaxError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns `; did you mean 'x'?` for the name in `known` nearest to `name`, or an empty string."""
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    names = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(str(name).lower(), names, n=1)
+    return f"; did you mean '{names[near[0]]}'?" if near else ""
+
+
+def listed(name: str, known: Iterable[str], words: str = "known:") -> str:
+    """Returns `; did you mean 'x'? known: x, y`: the nearest name, if there is one, and all names."""
+    names = list(known)
+    return f"{did_you_mean(name, names) or ';'} {words} {', '.join(names)}"
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """Returns the error for a name that no registry entry has."""
-    names = list(known)
-    return ConfigError(f"{kind} '{name}' is unknown{did_you_mean(name, names)} known: {', '.join(names)}")
+    return ConfigError(f"{kind} '{name}' is unknown{listed(name, known)}")

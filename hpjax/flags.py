@@ -1,15 +1,17 @@
 """The flags, generated from `Config`, and flagfiles. The only module that knows of flags; the library never reads them."""
 
+import re
 import sys
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags as absl_flags
 
 from hpjax import config as config_lib
 from hpjax.config import FIELDS, GROUPS, NOT_PART_OF_A_RUN, Config
-from hpjax.errors import ConfigError
+from hpjax.errors import ConfigError, did_you_mean
 
 
 class _Parser(absl_flags.ArgumentParser):
@@ -20,6 +22,9 @@ class _Parser(absl_flags.ArgumentParser):
         self.name = name
 
     def parse(self, argument: str) -> object:
+        # A shell takes quotes away; in a flagfile they would become part of the value.
+        if len(argument) > 1 and argument[0] == argument[-1] and argument[0] in "'\"":
+            raise ConfigError(f"{self.name} is {argument}; expected a value without quotes")
         config_lib.convert(self.name, argument)
         return argument
 
@@ -32,7 +37,9 @@ def define() -> absl_flags.FlagValues:
     values = absl_flags.FlagValues()
     for name, field in FIELDS.items():
         if config_lib.kind(name) is bool:
-            absl_flags.DEFINE_boolean(name, None, field.metadata["help"], flag_values=values)
+            flag = absl_flags.BooleanFlag(name, None, field.metadata["help"])
+            flag.parser = _Parser(name)
+            absl_flags.DEFINE_flag(flag, values)
         else:
             absl_flags.DEFINE(_Parser(name), name, None, field.metadata["help"], flag_values=values)
     return values
@@ -42,34 +49,77 @@ def parse(argv: Sequence[str]) -> Config:
     """Returns the config that a command line gives.
 
     Args:
-      argv: the program's name, then flags; `--flagfile=PATH` reads flags from a file.
+      argv: the program's name, then flags. `--flagfile=PATH` stands for the flags in a file, one a line, lines that begin
+        with # or // left out; a flagfile may name others. A later flag overrides an earlier one.
 
     Raises:
       ConfigError: an unknown flag, a bad value, an argument that is no flag, or a flagfile that cannot be read.
     """
     values = define()
-    try:
-        rest = values(list(argv))
-    except absl_flags.Error as error:
-        raise ConfigError(_one_line(error)) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"a flagfile is not a text file: {error}") from None
-    if len(rest) > 1:
-        raise ConfigError(f"argument '{rest[1]}' is no flag; expected --name=value")
+    _read(values, list(argv[1:]), ())
     given: dict[str, Any] = {name: values[name].value for name in FIELDS if values[name].value is not None}
     return Config(**given)
 
 
-def _one_line(error: Exception) -> str:
-    """Returns absl's message in one line, without what it repeats of ours."""
-    text = " ".join(str(error).split())
-    if isinstance(error, absl_flags.IllegalFlagValueError):
-        text = text.partition(": ")[2] or text
-    if text.startswith("Unknown command line flag "):
-        text = text.replace("Unknown command line flag ", "flag ", 1).replace(
-            "'. Did you mean", "' is unknown; did you mean"
-        )
-    return text
+def _read(values: absl_flags.FlagValues, words: Sequence[str], inside: tuple[Path, ...]) -> None:
+    """Takes in the words of a command line, or of one line of the flagfiles `inside`, in their order."""
+    before: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        name, equals, path = word.partition("=")
+        if name not in ("--flagfile", "-flagfile"):
+            before.append(word)
+            continue
+        _take(values, before)
+        before = []
+        _read_file(values, path if equals else next(rest, ""), inside)
+    _take(values, before)
+
+
+def _read_file(values: absl_flags.FlagValues, name: str, inside: tuple[Path, ...]) -> None:
+    if not name:
+        raise ConfigError("flag 'flagfile' has no value; expected --flagfile=PATH")
+    path = Path(name).expanduser()
+    if path in inside:
+        raise ConfigError(f"flagfile '{path}' includes itself")
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"flagfile '{path}' cannot be read: {reason}; expected a file of lines --name=value") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"flagfile '{path}' is no text file; expected lines --name=value") from None
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if line and not line.startswith(("#", "//")):
+            try:
+                _read(values, [line], (*inside, path))
+            except ConfigError as error:
+                raise ConfigError(f"{path}:{number}: {error}") from None
+
+
+def _take(values: absl_flags.FlagValues, words: Sequence[str]) -> None:
+    """Parses words that name no flagfile, and explains what is wrong with them."""
+    try:
+        rest = values(["", *words])
+    except absl_flags.UnrecognizedFlagError as error:
+        near = did_you_mean(error.flagname, [*FIELDS, "flagfile"]) or "; --helpfull lists all flags"
+        raise ConfigError(f"flag '{error.flagname}' is unknown{near}") from None
+    except absl_flags.IllegalFlagValueError as error:
+        # absl puts "flag --name=value: " before the message of `_Parser`, which says as much.
+        raise ConfigError(str(error).partition(": ")[2] or str(error)) from None
+    except (absl_flags.Error, ValueError) as error:
+        raise ConfigError(_explained(str(error))) from None
+    if len(rest) > 1:
+        raise ConfigError(f"argument '{rest[1]}' is no flag; expected --name=value")
+
+
+def _explained(message: str) -> str:
+    """Returns absl's message about a flag that has no value or one too many in our words; another as it is."""
+    if found := re.fullmatch(r"Missing value for flag --?(\w+)", message):
+        return f"flag '{found[1]}' has no value; expected --{found[1]}=VALUE"
+    if found := re.fullmatch(r"--?no(\w+)=.* does not take an argument", message):
+        return f"flag 'no{found[1]}' takes no value; expected --no{found[1]} or --{found[1]}=true"
+    return message
 
 
 def to_flagfile(config: Config, header: Sequence[str] = ()) -> str:
@@ -100,8 +150,8 @@ def help_text(program: str, description: str, full: bool) -> str:
             default = "" if field.default is None else f" (default: {config_lib.to_text(name, field.default)})"
             text = field.metadata["help"] + default
             lines += textwrap.wrap(text, 110, initial_indent=f"  --{name:<22} ", subsequent_indent=" " * 27)
-    lines += ["", f"--help shows the main flags, --helpfull all. A later flag overrides an earlier one; {program}"]
-    lines[-1] += " exits with 2 for bad input, 1 if the loss diverged, 130 or 143 if it was interrupted."
+    lines += ["", "--help shows the main flags, --helpfull all. A later flag overrides an earlier one."]
+    lines += ["Exit codes: 0 done, 1 the loss diverged, 2 bad input, 130 and 143 interrupted and saved."]
     return "\n".join(lines) + "\n"
 
 

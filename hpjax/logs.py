@@ -13,6 +13,7 @@ from tensorboardX.proto import event_pb2, summary_pb2
 from tensorboardX.record_writer import RecordWriter, register_writer_factory
 from tensorboardX.summary import hparams
 
+from hpjax.errors import RunFolderError
 from hpjax.runfolder import EVENTS, METRICS, explained
 
 
@@ -76,6 +77,8 @@ class RunLog:
             result = {METRICS: self._metrics.tell()}
             if self._events is not None and self._event_path is not None:
                 self._events.flush()
+                with self._event_path.open("rb") as events:
+                    os.fsync(events.fileno())
                 result[f"{EVENTS}/{self._event_path.name}"] = self._event_path.stat().st_size
         return result
 
@@ -87,12 +90,14 @@ class RunLog:
                 self._events.close()
 
     def _cut_back(self, sizes: Mapping[str, int]) -> None:
-        files = [self._folder / METRICS, *(self._folder / EVENTS).glob("events.*")]
+        files = {self._folder / METRICS, *(self._folder / EVENTS).glob("events.*"), *map(self._folder.joinpath, sizes)}
         for path in files:
             size = sizes.get(path.relative_to(self._folder).as_posix(), 0)
-            if path.exists() and size == 0:
-                path.unlink()
-            elif path.exists():
+            if size == 0:
+                path.unlink(missing_ok=True)
+            elif not path.exists() or path.stat().st_size < size:
+                raise RunFolderError(f"'{path}' is shorter than the run left it; expected --overwrite or a new name")
+            else:
                 os.truncate(path, size)
 
     def _open_events(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from hpjax.build import SingleRun
 from hpjax.checkpoints import Checkpoints
@@ -114,14 +115,16 @@ class Loop:
             pending = boundary
         if pending is not None:
             self._handle(pending, view)
-        if self.tick not in self._checkpoints.ticks():
-            self._save(self.tick, self.run.program.take(self._states, 0))
         self._wait()
+        if self.tick not in self._checkpoints.ticks():
+            self._save(self.tick, self.run.program.take(self._states, 0), regular=False)
+            self._wait()
 
-    def chosen_tick(self) -> int:
-        """Returns the tick whose parameters the objective stands for; it is the last, or has a checkpoint."""
+    def chosen_tick(self) -> int | None:
+        """Returns the tick whose parameters the objective stands for, or the newest that are kept; None if none are."""
+        kept = self._checkpoints.ticks()
         chosen = self.objective.chosen_tick(self.evaluations)
-        return self.tick if chosen is None else chosen
+        return chosen if chosen in kept else max(kept, default=None)
 
     def go_back(self, tick: int) -> None:
         """Takes the state of a checkpoint, to evaluate it."""
@@ -174,6 +177,8 @@ class Loop:
 
     def _handle(self, boundary: _Boundary, view: ProgressView) -> None:
         """Reads a boundary's results, which waits for the device to get there, and writes what is due."""
+        if self.diverged_at is not None:
+            return
         report = {name: value[0].item() for name, value in jax.device_get(dict(boundary.report)).items()}
         now = time.monotonic()
         passed, self._clock = max(now - self._clock, 1e-9), now
@@ -184,8 +189,7 @@ class Loop:
         speed = self._ticks_per_second * self.run.program.trial.micro_batch_size
         train = {f"train/{name}": report[name] for name in ("loss", *self.run.program.trial.metrics)}
         if report["diverged_at"] != RUNNING:
-            self.diverged_at, self.tick = report["diverged_at"], report["tick"]
-            self._log.write(self.diverged_at, **{"train/loss": math.nan})
+            self._diverge(report["tick"])
             return
         if self._is_due(boundary.tick, self._lengths.log_every):
             scalars = {logged: report[name] for name, logged in SCALARS.items()}
@@ -210,7 +214,19 @@ class Loop:
         view.say(f"step {step}/{self._lengths.train_steps}  {measures}")
         return self.objective.chosen_tick(self.evaluations) == boundary.tick
 
-    def _save(self, tick: int, snapshot: TrialState) -> None:
+    def _diverge(self, tick: int) -> None:
+        """Ends the run: the loss of the tick that would follow is not finite."""
+        self.tick, self.diverged_at = tick, self.step_of(tick)
+        self._log.write(self.diverged_at, **{"train/loss": math.nan})
+
+    def _save(self, tick: int, snapshot: TrialState, regular: bool = True) -> None:
+        state = jax.device_get(snapshot)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params)):
+            # The last update left the finite numbers; nothing of it is kept, nor called the best.
+            if self.diverged_at is None:
+                self._diverge(tick)
+            self.evaluations = [e._replace(value=math.nan) if e.tick == tick else e for e in self.evaluations]
+            return
         record = {
             "tick": tick,
             "evaluations": [list(evaluation) for evaluation in self.evaluations],
@@ -218,10 +234,10 @@ class Loop:
             "diverged_at": self.diverged_at,
             "sizes": self._log.sizes(),
         }
-        newest = self.evaluations[-1] if self.evaluations else None
+        newest = self.evaluations[-1] if self.evaluations and regular else None
         score = self.objective.score(newest.value) if newest is not None and newest.tick == tick else -math.inf
         try:
-            self._checkpoints.save(tick, jax.device_get(snapshot), record, score)
+            self._checkpoints.save(tick, state, record, score, regular)
         except Exception as error:
             raise _explained(error) from error
 

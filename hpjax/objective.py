@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hpjax.errors import ConfigError, did_you_mean
+from hpjax.errors import ConfigError, listed
 
 SMOOTHED_OVER = 5
 """Evaluations whose mean is the smoothed value."""
@@ -44,7 +44,7 @@ class Objective:
         if name.startswith("test/"):
             raise ConfigError(f"objective is '{text}'; expected a val metric: test is read once, at the end")
         if name not in known:
-            raise ConfigError(f"objective is '{text}'{did_you_mean(name, known)} expected one of {', '.join(known)}")
+            raise ConfigError(f"objective is '{text}'{listed(name, known, 'expected one of')}")
         if direction not in ("max", "min"):
             raise ConfigError(f"objective is '{text}'; expected {name}:max or {name}:min")
         return cls(name, direction == "max", value)

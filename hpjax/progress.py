@@ -42,7 +42,7 @@ class ProgressView:
 
     def update(self, step: int, loss: float, learning_rate: float, examples_per_second: float) -> None:
         """Shows where the run is; cheap enough for every chunk."""
-        values = f"loss {loss:.4g}  rate {learning_rate:.3g}  {examples_per_second:,.0f} examples/s"
+        values = f"loss {loss:.4g}  learning rate {learning_rate:.3g}  {examples_per_second:,.0f} examples/s"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, values=values)
         elif self._enabled and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
@@ -55,4 +55,8 @@ class ProgressView:
     def say(self, line: str) -> None:
         """Prints a line above the bar."""
         if self._enabled:
-            self._console.print(line, markup=False)
+            self.warn(line)
+
+    def warn(self, line: str) -> None:
+        """Prints a line above the bar even if no progress is to be shown."""
+        self._console.print(line, markup=False)

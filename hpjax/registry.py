@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from hpjax import errors
+from hpjax.config import FIELDS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,7 +38,8 @@ class Registry(Generic[F]):
         """Returns the entry called `name`; `package.module:name` imports one and keeps it.
 
         Raises:
-          ConfigError: no such entry, or the module or its attribute does not exist.
+          ConfigError: no such entry; or what a plug-in's name leads to does not exist, is no function, or has a
+            keyword-only parameter that is no setting.
         """
         if name not in self._entries and ":" in name:
             self._entries[name] = self._load(name)
@@ -52,13 +54,28 @@ class Registry(Generic[F]):
 
     def default(self, name: str, parameter: str) -> Any:
         """Returns the default of any parameter of the entry (`inspect.Parameter.empty` if none)."""
-        return inspect.signature(self.get(name)).parameters[parameter].default
+        parameters = inspect.signature(self.get(name)).parameters
+        return parameters[parameter].default if parameter in parameters else inspect.Parameter.empty
 
     def _load(self, name: str) -> F:
         module, _, attribute = name.partition(":")
+        if not module or not attribute or module.startswith("."):
+            raise errors.ConfigError(f"{self.kind} '{name}' is no plug-in; expected package.module:name")
         try:
-            return getattr(importlib.import_module(module), attribute)
+            loaded = importlib.import_module(module)
         except ImportError as error:
             raise errors.ConfigError(f"{self.kind} '{name}': cannot import module '{module}': {error}") from None
-        except AttributeError:
-            raise errors.ConfigError(f"{self.kind} '{name}': module '{module}' has no '{attribute}'") from None
+        if not hasattr(loaded, attribute):
+            near = errors.did_you_mean(attribute, vars(loaded))
+            raise errors.ConfigError(f"{self.kind} '{name}': module '{module}' has no '{attribute}'{near}")
+        entry = getattr(loaded, attribute)
+        try:
+            parameters = inspect.signature(entry).parameters.values()
+        except (TypeError, ValueError):
+            raise errors.ConfigError(f"{self.kind} '{name}' is {entry!r}; expected a function with a signature") from None
+        for parameter in parameters:
+            # It could never be given, and would stand among the settings of every later run in this process.
+            if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in FIELDS:
+                near = errors.did_you_mean(parameter.name, FIELDS)
+                raise errors.ConfigError(f"{self.kind} '{name}' takes '{parameter.name}', which is no setting{near}")
+        return entry

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hpjax import durations
-from hpjax.config import Config
+from hpjax.config import Config, optional
 from hpjax.data import DATASETS
 from hpjax.errors import ConfigError, unknown
 from hpjax.losses import LOSSES, METRICS
@@ -26,6 +26,7 @@ PARTS: dict[str, Registry[Any]] = {
     "loss": LOSSES,
 }
 TRACED_PARTS = ("optimizer", "schedule", "loss")
+INT32_MAX = 2**31 - 1
 
 
 class Lengths(NamedTuple):
@@ -52,7 +53,8 @@ def resolve(config: Config) -> Config:
         chosen = getattr(config, part)
         used = registry.settings(chosen)
         known = {setting for name in registry.names() for setting in registry.settings(name)}
-        for setting in sorted(known):
+        # What may not be None has a value in every run, whichever part it is for.
+        for setting in sorted(filter(optional, known)):
             value = getattr(config, setting)
             if setting not in used and value is not None:
                 takes = ", ".join(used) or "none"
@@ -60,7 +62,8 @@ def resolve(config: Config) -> Config:
             if setting in used and value is None:
                 filled[setting] = _default(setting, used[setting], f"{part} '{chosen}'")
     if config.learning_rate is None:
-        filled["learning_rate"] = OPTIMIZERS.default(config.optimizer, "learning_rate")
+        default = OPTIMIZERS.default(config.optimizer, "learning_rate")
+        filled["learning_rate"] = _default("learning_rate", default, f"optimizer '{config.optimizer}'")
     filled["micro_batch_size"] = config.micro_batch_size or config.batch_size
     filled["data_seed"] = config.seed if config.data_seed is None else config.data_seed
     filled["checkpoint_every"] = config.checkpoint_every or config.eval_every
@@ -80,7 +83,7 @@ def _default(setting: str, default: Any, owner: str) -> Any:
     if setting == "data_dir":
         return os.environ.get("HPJAX_DATA_DIR")
     if default is inspect.Parameter.empty:
-        raise ConfigError(f"{setting} is not set; {owner} needs it")
+        raise ConfigError(f"{setting} is not set; {owner} needs it: give --{setting}=VALUE")
     return default
 
 
@@ -99,11 +102,14 @@ def lengths(config: Config, train_size: int) -> tuple[Lengths, list[str]]:
 
     def steps(name: str, whole: int | None = None) -> int:
         try:
-            return durations.to_steps(
+            result = durations.to_steps(
                 getattr(config, name), batch_size=config.batch_size, epoch_examples=train_size, whole=whole
             )
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from None
+        if result > INT32_MAX:
+            raise ConfigError(f"{name} is {getattr(config, name)}, {result} steps; expected fewer than 2^31")
+        return result
 
     def at_least_one(name: str, whole: int | None = None) -> int:
         result = steps(name, whole)
@@ -112,9 +118,11 @@ def lengths(config: Config, train_size: int) -> tuple[Lengths, list[str]]:
         return result
 
     train_steps = at_least_one("train_steps")
-    if train_steps * config.batch_size >= 2**31:
+    examples = train_steps * config.batch_size
+    if examples > INT32_MAX:
         raise ConfigError(
-            f"train_steps is {config.train_steps}: {train_steps * config.batch_size} examples; expected < 2^31"
+            f"train_steps is {config.train_steps}, with batch_size {config.batch_size} {examples} examples; "
+            "expected fewer than 2^31"
         )
     horizon = at_least_one("schedule_steps", train_steps)
     warmup = steps("warmup", horizon)
@@ -127,11 +135,14 @@ def lengths(config: Config, train_size: int) -> tuple[Lengths, list[str]]:
             f"the schedule was written for {horizon} steps, the run has {train_steps}: warmup and schedule are stretched "
             f"by {train_steps / horizon:.4g} (--norescale_schedule keeps them)"
         )
-        warmup, step_size = _scaled(warmup, train_steps, horizon), max(1, _scaled(step_size, train_steps, horizon))
+        warmup = _scaled(warmup, train_steps, horizon)
+        step_size = min(max(_scaled(step_size, train_steps, horizon), 1), INT32_MAX)
         horizon = train_steps
     elif horizon != train_steps:
         notes.append(f"the schedule ends at step {horizon}, the run at step {train_steps}")
-    every = {name: at_least_one(name, train_steps) for name in ("eval_every", "log_every", "checkpoint_every")}
+    # The end of a run is always logged, evaluated and saved; what comes later is as good as never.
+    looks = ("eval_every", "log_every", "checkpoint_every")
+    every = {name: min(at_least_one(name, train_steps), train_steps) for name in looks}
     return Lengths(train_steps, warmup, horizon, step_size, **every), notes
 
 

@@ -153,11 +153,12 @@ class RunFolder:
 
     def _delete_run(self) -> None:
         with explained(self.path):
-            (self.path / FLAGS).unlink()
-            for name in (METADATA, METRICS):
-                (self.path / name).unlink(missing_ok=True)
             for name in (EVENTS, CHECKPOINTS):
-                shutil.rmtree(self.path / name, ignore_errors=True)
+                if (self.path / name).exists():
+                    shutil.rmtree(self.path / name)
+            # flags.txt is the last: without it what is left over would look like a stranger's.
+            for name in (METRICS, METADATA, FLAGS):
+                (self.path / name).unlink(missing_ok=True)
 
 
 def _shown(name: str, value: Any) -> str:

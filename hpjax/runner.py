@@ -16,7 +16,7 @@ from hpjax.build import SingleRun
 from hpjax.checkpoints import Checkpoints
 from hpjax.config import FIELDS, NOT_PART_OF_A_RUN, Config, to_text
 from hpjax.data import Dataset
-from hpjax.errors import HpjaxError, RunFolderError
+from hpjax.errors import HpjaxError
 from hpjax.interrupt import Interrupt
 from hpjax.logs import RunLog, read_history
 from hpjax.loop import Loop
@@ -40,7 +40,7 @@ class Result:
       best: the best evaluation: its `step` and `value`; None if there was none.
       test: loss and metrics of the chosen parameters over the test split; empty if there is none.
       diverged_at: the step whose loss was not finite; None if it always was.
-      params: the chosen parameters, a pytree of NumPy arrays.
+      params: the chosen parameters, a pytree of NumPy arrays; None if a diverged run has no finite ones to keep.
       history: the log points, dicts with `step`.
       seconds: training time.
     """
@@ -88,7 +88,8 @@ def run(config: Config) -> Result:
         with Interrupt() as interrupt:
             single = build.single_run(config, dataset, resolve.traced(config, lengths))
             _begin(folder, single, view)
-            return _train(folder, single, lengths, dataset, interrupt, view)
+            with _failure_noted(folder):
+                return _train(folder, single, lengths, dataset, interrupt, view)
 
 
 def _train(
@@ -121,26 +122,21 @@ def _train(
 
 @contextlib.contextmanager
 def _opened(config: Config) -> Iterator[tuple[RunFolder, Config]]:
-    """Opens the run's folder, and notes in its metadata what ends the run early."""
-    folder = RunFolder.open(str(config.run_dir))
-    try:
+    """Opens the run's folder, and gives it back in the end."""
+    with contextlib.closing(RunFolder.open(str(config.run_dir))) as folder:
         yield folder, folder.adopt(config)
-    except HpjaxError as error:
-        if not isinstance(error, RunFolderError) or folder.metadata().get("status") == "running":
-            _note_failure(folder, error)
-        raise
+
+
+@contextlib.contextmanager
+def _failure_noted(folder: RunFolder) -> Iterator[None]:
+    """Notes in the metadata what ended the run early."""
+    try:
+        yield
     except Exception as error:
-        _note_failure(folder, error)
-        raise
-    finally:
-        folder.close()
-
-
-def _note_failure(folder: RunFolder, error: Exception) -> None:
-    # The folder may be what failed; the error itself is what the person must see.
-    with contextlib.suppress(HpjaxError, OSError):
-        if (folder.path / FLAGS).exists():
+        # The folder may be what failed; the error itself is what the person must see.
+        with contextlib.suppress(HpjaxError, OSError):
             folder.update_metadata(status="failed", error=str(error)[:500])
+        raise
 
 
 def _begin(folder: RunFolder, single: SingleRun, view: ProgressView) -> None:
@@ -152,7 +148,9 @@ def _begin(folder: RunFolder, single: SingleRun, view: ProgressView) -> None:
     if folder.resumed and before is not None:
         changed = list(devices.differences(before, identity))
         if changed:
-            view.say(f"this run was begun elsewhere ({'; '.join(changed)}): from here on its numbers may differ by rounding")
+            view.warn(
+                f"this run was begun elsewhere ({'; '.join(changed)}): from here on its numbers may differ by rounding"
+            )
     else:
         folder.write(FLAGS, flags.to_flagfile(single.config, _header(single.config)))
     folder.update_metadata(
@@ -176,12 +174,15 @@ def _header(config: Config) -> list[str]:
 
 
 def _newest(checkpoints: Checkpoints, view: ProgressView) -> int | None:
-    """Returns the tick of the newest intact checkpoint; deletes damaged ones before it, and says so."""
+    """Returns the tick of the newest usable checkpoint; deletes those after it, and says so."""
+    tick = None
     for tick, problem in checkpoints.newest_first():
         if problem is None:
             return tick
-        view.say(f"checkpoint {tick} cannot be used: {problem}; looking for the one before it")
+        view.warn(f"checkpoint {tick} cannot be used: {problem}; looking for the one before it")
         checkpoints.delete(tick)
+    if tick is not None:
+        view.warn("no checkpoint can be used: the run starts anew")
     return None
 
 
@@ -191,7 +192,8 @@ def _finish(loop: Loop, folder: RunFolder, log: RunLog) -> Result:
     step = loop.step
     best = loop.objective.best(loop.evaluations)
     chosen = loop.chosen_tick()
-    loop.go_back(chosen)
+    if chosen is not None:
+        loop.go_back(chosen)
     test = loop.evaluate("test") if status == "done" else {}
     if test:
         log.write(step, **test)
@@ -209,7 +211,7 @@ def _finish(loop: Loop, folder: RunFolder, log: RunLog) -> Result:
         status=status,
         **{**facts, "objective": objective},
         diverged_at=loop.diverged_at,
-        params=loop.params(),
+        params=None if chosen is None else loop.params(),
         history=read_history(folder.path),
     )
 
@@ -218,7 +220,8 @@ def _finished(folder: RunFolder, config: Config) -> Result:
     """Returns the result of a run that had ended before."""
     facts = folder.metadata()
     with contextlib.closing(Checkpoints(folder.path / CHECKPOINTS, config.keep_newest, config.keep_best)) as checkpoints:
-        params = checkpoints.restore_params(facts["chosen_tick"])
+        chosen = facts["chosen_tick"]
+        params = None if chosen is None else checkpoints.restore_params(chosen)
     return Result(
         config=config,
         run_dir=folder.path,

@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
 
         result = run(config)
     except HpjaxError as error:
-        sys.stderr.write(f"hpjax.train: {error}\n")
+        sys.stderr.write(f"hpjax.train: {' '.join(str(error).split())}\n")
         return 2
     except KeyboardInterrupt:
         return 130

@@ -59,7 +59,9 @@ def torch_conv(torch, stride, padding):
             across = total(x.shape[2], kernel.shape[1], stride[1])
             pads = (across // 2, across - across // 2, down // 2, down - down // 2)
             image = torch.nn.functional.pad(image, pads)
-        return torch.nn.functional.conv2d(image, kernel.permute(3, 2, 0, 1), bias, stride).permute(0, 2, 3, 1)
+        # One feature or channel alone leaves strides that torch's backward pass refuses.
+        kernel = kernel.permute(3, 2, 0, 1).contiguous()
+        return torch.nn.functional.conv2d(image.contiguous(), kernel, bias, stride).permute(0, 2, 3, 1)
 
     return function
 
@@ -105,13 +107,13 @@ def test_conv_is_torch_conv2d(torch, rng, x_shape, kernel_shape, stride, padding
 @forms
 def test_conv_of_random_shapes_is_torch_conv2d(torch, rng, form):
     for _ in range(3):
-        batch, channels, features = rng.integers(1, 5, 3)
-        kernel_size, stride, size = rng.integers(1, 6, 2), rng.integers(1, 4, 2), rng.integers(5, 13, 2)
+        batch, channels, features = rng.integers(1, 5, 3).tolist()
+        kernel_size, size = rng.integers(1, 6, 2).tolist(), rng.integers(5, 13, 2).tolist()
+        stride = tuple(rng.integers(1, 4, 2).tolist())
         x_shape, kernel_shape = (batch, *size, channels), (*kernel_size, channels, features)
         padding = str(rng.choice(["SAME", "VALID"]))
-        integers = lambda numbers: tuple(map(int, numbers))  # noqa: E731
         print(x_shape, kernel_shape, stride, padding)
-        check_conv(torch, rng, integers(x_shape), integers(kernel_shape), integers(stride), padding, form)
+        check_conv(torch, rng, x_shape, kernel_shape, stride, padding, form)
 
 
 @forms

@@ -132,8 +132,8 @@ def test_decoupled_decay_of_momentum(rng, dtype, tolerance):
     params, gradients, learning_rates = problem(rng)
     momentum, decay, l2 = single(0.8), single(0.05), single(0.02)
     expected = {}
-    for name, weight in params.items():
-        matrix, steps, buffer = weight.ndim > 1, [], 0.0
+    for name, initial in params.items():
+        weight, matrix, steps, buffer = initial, initial.ndim > 1, [], 0.0
         for gradient, learning_rate in zip(gradients[name], learning_rates, strict=True):
             buffer = momentum * buffer + gradient + matrix * l2 * weight
             weight = weight - learning_rate * buffer - learning_rate * matrix * decay * weight
@@ -151,8 +151,8 @@ def test_lars_is_the_papers(rng, dtype, tolerance):
     learning_rates = learning_rates * 50
     momentum, decay, eta, epsilon = single(0.9), single(1e-3), single(0.01), single(1e-9)
     expected = {}
-    for name, weight in params.items():
-        steps, buffer = [], np.zeros_like(weight)
+    for name, initial in params.items():
+        weight, steps, buffer = initial, [], np.zeros_like(initial)
         for gradient, learning_rate in zip(gradients[name], learning_rates, strict=True):
             weight_norm, gradient_norm = np.sqrt((weight**2).sum()), np.sqrt((gradient**2).sum())
             if weight.ndim > 1 and weight_norm > 0 and gradient_norm > 0:
@@ -218,8 +218,8 @@ def test_every_setting_has_an_effect(name, rng):
     params, gradients, learning_rates = short(rng, updates=20)
     values = {**settings_of(name, 1), "clip_norm": np.float32(1.0)}
     usual = trajectory(name, params, gradients, learning_rates, values)
-    for setting in values:
-        other = {**values, setting: np.float32(0.05 if values[setting] < 1e-6 else values[setting] / 2)}
+    for setting, value in values.items():
+        other = {**values, setting: np.float32(0.05 if value < 1e-6 else value / 2)}
         assert worst(trajectory(name, params, gradients, learning_rates, other), usual) > 0, setting
 
 

@@ -1,5 +1,6 @@
 """The order of examples: a bijection per epoch, uniform over seeds, the same however the stream is cut."""
 
+import math
 from functools import partial
 
 import jax
@@ -106,6 +107,15 @@ def test_two_positions_are_jointly_uniform_over_seeds(rng, size):
         first, second = read(0, size, seeds, size)[:, [0, other]].T
         # The second lies in what the first left: size - 1 places, counted on from the first.
         assert_uniform(first * (size - 1) + (second - first) % size - 1, size * (size - 1))
+
+
+@pytest.mark.parametrize("size", [97, 300, 1437])
+def test_the_distance_of_two_positions_is_uniform_over_seeds(rng, size):
+    seeds = (rng.integers(2**32) + np.arange(DRAWS)) % 2**32
+    # Places that share a row or a column of the Feistel network mix last.
+    for other in (1, math.isqrt(size - 1) + 1, size - 1):
+        first, second = (read(position, size, seeds, 1)[:, 0] for position in (0, other))
+        assert_uniform((second - first) % size - 1, size - 1)
 
 
 def test_all_orders_of_four_examples_come_alike(rng):

@@ -1,6 +1,7 @@
 """Schedules against torch.optim.lr_scheduler in float64, and the conformance of every registered schedule."""
 
 import inspect
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -112,7 +113,7 @@ def test_step_is_torch_step(torch, peak, warmup, start, rest, step_size, gamma):
 
 
 def test_curves_of_every_kind_and_value_are_one_program(rng):
-    fresh = jax.jit(lambda values: curve.__wrapped__(values))
+    fresh = jax.jit(partial(curve.__wrapped__))
     for kind in SCHEDULES.names():
         for warmup in (0, int(rng.integers(1, 100))):
             start, end_factor = rng.uniform(size=2)

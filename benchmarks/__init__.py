@@ -1,0 +1,1 @@
+"""Benchmarks: hpjax and its peers in turn, in one run."""

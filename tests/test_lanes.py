@@ -1,0 +1,147 @@
+"""The lane program: what may vary in it, how often it compiles, and what it refuses."""
+
+import jax
+import numpy as np
+import pytest
+
+from hpjax import build, resolve
+from hpjax.config import Config
+from hpjax.lanes import LaneProgram, Layout
+from hpjax.schedules import SCHEDULES
+from hpjax.trial import Examples
+
+TICKS = 8
+CHANGES = {
+    "learning_rate": 0.02,
+    "beta1": 0.5,
+    "beta2": 0.9,
+    "epsilon": 1e-2,
+    "weight_decay": 0.3,
+    "l2": 0.3,
+    "momentum": 0.5,
+    "trust_coefficient": 0.01,
+    "clip_norm": 0.05,
+    "dropout_rate": 0.4,
+    "label_smoothing": 0.3,
+    "accumulation": 2,
+    "warmup_steps": 5,
+    "warmup_start_factor": 0.7,
+    "schedule": SCHEDULES.index("step"),
+    "schedule_steps": 6,
+    "end_factor": 0.5,
+    "train_steps": 5,
+    "seed": 9,
+    "data_seed": 9,
+}
+
+
+def make(optimizer):
+    settings = {"optimizer": optimizer, "hidden_sizes": (16,), "batch_size": 32, "train_steps": TICKS, "learning_rate": 0.01}
+    config = resolve.resolve(Config(schedule="cosine", warmup=2, log_every=4, weight_decay=0.1, **settings))
+    dataset = build.load(config)
+    return build.trial(config, dataset), dataset, resolve.traced(config, resolve.lengths(config, 1000)[0])
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adamw", "lars"])
+def test_every_value_is_traced(optimizer):
+    """One program holds a lane for each value changed alone; each change shows in its lane, and nothing compiles twice."""
+    trial, dataset, base = make(optimizer)
+    used = set(resolve.PARTS["optimizer"].settings(optimizer))
+    unused = {"momentum", "beta1", "beta2", "epsilon", "l2", "trust_coefficient"} - used
+    changes = {name: value for name, value in CHANGES.items() if name not in unused}
+    lanes = [base] + [{**base, name: base[name].dtype.type(value)} for name, value in changes.items()]
+    # Two values that only the step schedule has, against a lane of that schedule.
+    stepped = {**base, "schedule": np.int32(SCHEDULES.index("step")), "step_size": np.int32(3)}
+    lanes += [stepped, {**stepped, "step_size": np.int32(2)}, {**stepped, "gamma": np.float32(0.7)}]
+    program = LaneProgram(trial, Layout(lanes=len(lanes)))
+    examples = program.put_examples(Examples(dataset.x, dataset.y))
+    for turn in (lanes, lanes[::-1]):
+        values = program.put_values(turn)
+        states, _ = program.chunk(program.init(values, examples), values, examples, TICKS)
+    assert program.traces == {"init": 1, "chunk": 1}
+    params = jax.tree.leaves(jax.device_get(states.params))
+    ends = [np.concatenate([leaf[lane].ravel() for leaf in params]) for lane in range(len(lanes))][::-1]
+    for name, end in zip(changes, ends[1:-3], strict=True):
+        assert not np.array_equal(end, ends[0]), name
+    assert not np.array_equal(ends[-2], ends[-3]), "step_size"
+    assert not np.array_equal(ends[-1], ends[-3]), "gamma"
+
+
+def test_one_compile_each(monkeypatch):
+    """Whatever values, lanes, lengths and splits come: init, chunk, evaluate, take, put and refill compile once each."""
+    compiled = []
+
+    def listen(event, duration, **kwargs):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    trial, dataset, base = make("adamw")
+    program = LaneProgram(trial, Layout(lanes=4, lane_devices=2))
+    examples = program.put_examples(Examples(dataset.x, dataset.y))
+
+    def use(seed, ticks, split):
+        values = program.put_values([{**base, "seed": np.uint32(seed + i)} for i in range(4)])
+        states, report = program.chunk(program.init(values, examples), values, examples, ticks)
+        states = program.refill(states, values, examples, np.arange(4) == seed % 4)
+        states = program.put(states, seed % 4, program.take(states, (seed + 1) % 4))
+        jax.block_until_ready((report, program.evaluate(states, examples, *dataset.splits[split])))
+
+    use(0, 3, "val")
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        for seed, ticks, split in ((1, 1, "test"), (2, 7, "train"), (3, 0, "val")):
+            use(seed, ticks, split)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert compiled == []
+    assert program.traces == dict.fromkeys(("init", "chunk", "refill", "take", "put", "evaluate"), 1)
+
+
+def test_states_are_donated():
+    trial, dataset, base = make("momentum")
+    program = LaneProgram(trial, Layout(lanes=2, lane_devices=2))
+    examples, values = program.put_examples(Examples(dataset.x, dataset.y)), program.put_values([base] * 2)
+    before = program.init(values, examples)
+    after, _ = program.chunk(before, values, examples, 1)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.params))
+    kept = program.take(after, 0)
+    program.chunk(after, values, examples, 1)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(kept))
+
+
+def test_finished_lanes_stand_still():
+    """A lane whose trial has ended keeps its state, report included, while its neighbours go on; in a vmap group too."""
+    trial, dataset, base = make("adamw")
+    short = {**base, "train_steps": np.int32(3)}
+    for layout in (Layout(lanes=2), Layout(lanes=2, width=2)):
+        program = LaneProgram(trial, layout)
+        examples, values = program.put_examples(Examples(dataset.x, dataset.y)), program.put_values([short, base])
+        states, first = program.chunk(program.init(values, examples), values, examples, 3)
+        kept = jax.device_get(program.take(states, 0))
+        states, second = program.chunk(states, values, examples, 5)
+        now = jax.device_get(program.take(states, 0))
+        kept, now = kept._replace(gradients=None), now._replace(gradients=None)
+        for a, b in zip(jax.tree.leaves(kept), jax.tree.leaves(now), strict=True):
+            assert a.tobytes() == b.tobytes()
+        assert second["tick"].tolist() == [3, 8]
+        assert second["loss"][0] == first["loss"][0]
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ({"lanes": 3, "width": 2}, "3 lanes do not divide into width 2 on 1 devices"),
+        ({"lanes": 4, "lane_devices": 2, "data_devices": 2, "parallel": "pmap"}, "pmap maps one axis"),
+    ],
+)
+def test_layout_refuses(layout, message):
+    with pytest.raises(ValueError, match=message):
+        Layout(**layout)
+
+
+def test_program_refuses_missing_devices_and_values():
+    trial, _, base = make("momentum")
+    with pytest.raises(ValueError, match="needs 16 devices, there are 8"):
+        LaneProgram(trial, Layout(lanes=16, lane_devices=16))
+    with pytest.raises(ValueError, match="1 trials for 2 lanes"):
+        LaneProgram(trial, Layout(lanes=2)).put_values([base])

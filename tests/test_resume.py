@@ -1,0 +1,310 @@
+"""A run that is killed, at any moment and any number of times, ends like one that was left alone."""
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import runs
+
+import hpjax
+from hpjax.loop import Loop
+
+KILLS = ["any time"] * 3 + ["save begun"] * 3 + ["state written"] * 2 + ["renamed"] * 2
+
+# Two ticks a step, so that a kill also falls inside a step; both kinds of kept checkpoints change until the end.
+LONG = {
+    "optimizer": "adamw",
+    "learning_rate": 0.01,
+    "schedule": "cosine",
+    "warmup": "10%",
+    "batch_size": 32,
+    "micro_batch_size": 16,
+    "train_steps": "450",
+    "log_every": "6",
+    "eval_every": "30",
+    "checkpoint_every": "15",
+    "keep_best": 2,
+}
+
+START = """
+import sys, time
+from hpjax import checkpoints, loop, train
+sys.argv = ["hpjax.train", *sys.argv[1:]]
+{patch}
+sys.exit(train.main(sys.argv))
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The subprocesses' compile cache: what the first compiles the others load, and that must not change a bit."""
+    folder = tmp_path_factory.mktemp("cache")
+    return {"JAX_COMPILATION_CACHE_DIR": str(folder), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, cache: dict[str, str]) -> Path:
+    folder = tmp_path_factory.mktemp("reference") / "undisturbed"
+    output = folder.parent / "output"
+    process = runs.start(runs.flags(folder, **LONG), output, **cache)
+    assert process.wait(300) == 0, output.read_text()
+    return folder
+
+
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen]]:
+    """Processes that a failing test must not leave behind."""
+    started: list[subprocess.Popen] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen, seconds: float = 120, pause: float = 0.001) -> bool:
+    """Waits until the condition holds; False if the process ended before."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if process.poll() is not None:
+            return False
+        assert time.monotonic() < deadline, "the process did not get there in time"
+        time.sleep(pause)
+    return True
+
+
+def names(folder: Path) -> set[str]:
+    return set(os.listdir(folder)) if folder.is_dir() else set()
+
+
+def await_moment(kind: str, checkpoints: Path, process: subprocess.Popen, rng: np.random.Generator) -> bool:
+    """Waits for a moment of the kind; False if the process ended before."""
+    if kind == "any time":
+        moment = time.monotonic() + rng.uniform(0, 12)
+        return wait_for(lambda: time.monotonic() > moment, process)
+    for _ in range(1 + rng.integers(0, 4)):
+        before = names(checkpoints)
+        if kind == "renamed":
+            condition = lambda: any(name.isdecimal() for name in names(checkpoints) - before)  # noqa: E731, B023
+        elif kind == "save begun":
+            condition = lambda: any(name.endswith(".new") for name in names(checkpoints) - before)  # noqa: E731, B023
+        else:
+            condition = lambda: any("state" in names(checkpoints / n) for n in names(checkpoints) - before)  # noqa: E731, B023
+        if not wait_for(condition, process, pause=0.0002):
+            return False
+    if kind == "save begun":
+        time.sleep(rng.uniform(0, 0.1))
+    return process.poll() is None
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment(tmp_path: Path, undisturbed: Path, cache: dict[str, str], processes: list) -> None:
+    seed = int(os.environ.get("HPJAX_TEST_SEED") or secrets.randbits(32))
+    print(f"repeat these moments with HPJAX_TEST_SEED={seed}")
+    rng = np.random.default_rng(seed)
+    compiled = sum(
+        name.startswith("jit_sharded") and name.endswith("-cache") for name in names(Path(next(iter(cache.values()))))
+    )
+    assert compiled == 3, "init, chunk and evaluate of the undisturbed run are in the cache"
+
+    output = tmp_path / "output"
+    kinds = list(rng.permutation(KILLS))
+    folders, in_a_save = 1, 0
+    while kinds:
+        folder = tmp_path / f"run{folders}"
+        process = runs.start(runs.flags(folder, **LONG), output, **cache)
+        processes.append(process)
+        if await_moment(kinds[0], folder / "checkpoints", process, rng):
+            process.send_signal(signal.SIGKILL)
+            if process.wait(30) == -signal.SIGKILL:
+                in_a_save += any(name.endswith(".new") for name in names(folder / "checkpoints"))
+                print(f"killed: {kinds.pop(0)}; left {sorted(names(folder / 'checkpoints'))}")
+                continue
+        assert process.wait(120) == 0, output.read_text()
+        runs.assert_same(folder, undisturbed)
+        folders += 1
+    folder = tmp_path / f"run{folders}"
+    process = runs.start(runs.flags(folder, **LONG), output, **cache)
+    processes.append(process)
+    assert process.wait(300) == 0, output.read_text()
+    runs.assert_same(folder, undisturbed)
+    assert in_a_save >= 2, "too few of the kills fell into a save"
+    entries = names(Path(next(iter(cache.values()))))
+    now = sum(name.startswith("jit_sharded") and name.endswith("-cache") for name in entries)
+    assert now == compiled, "the killed runs did not use the cached programs"
+
+
+@pytest.mark.slow
+def test_sigterm_and_ctrl_c_save_and_the_same_command_goes_on(
+    tmp_path: Path, undisturbed: Path, cache: dict[str, str], processes: list
+) -> None:
+    folder, output = tmp_path / "run", tmp_path / "output"
+    steps = [0]
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        process = runs.start(runs.flags(folder, **LONG), output, **cache)
+        processes.append(process)
+        saved = names(folder / "checkpoints")
+        assert wait_for(lambda saved=saved: names(folder / "checkpoints") - saved, process), output.read_text()
+        process.send_signal(number)
+        assert process.wait(60) == code, output.read_text()
+        facts = runs.metadata(folder)
+        assert facts["status"] == "preempted"
+        assert steps[-1] < facts["step"] < 450
+        steps.append(facts["step"])
+        assert f"preempted at step {facts['step']} of 450; the same command goes on" in output.read_text()
+        # What was reached was saved, not only what was due.
+        ticks = [int(name) for name in names(folder / "checkpoints")]
+        assert max(ticks) // 2 == facts["step"]
+    process = runs.start(runs.flags(folder, **LONG), output, **cache)
+    processes.append(process)
+    assert process.wait(300) == 0, output.read_text()
+    assert f"resumed at step {steps[-1]} of 450" in output.read_text()
+    # The checkpoints made by the signals are gone too.
+    runs.assert_same(folder, undisturbed)
+
+
+SLOW_SAVE = "checkpoints.Checkpoints._save = lambda *args: (print('SLOW', flush=True), time.sleep(100))"
+SLOW_CHUNK = """
+loop.SECONDS_BETWEEN_LOOKS = 1e6
+wrapped = loop.Loop._advance
+def advance(self):
+    if self.tick > 0: print('SLOW', flush=True)
+    return wrapped(self)
+loop.Loop._advance = advance
+"""
+SLOW_COMPILE = """
+wrapped = loop.Loop._compile
+def compile(self):
+    print('SLOW', flush=True); wrapped(self); print('FAST', flush=True)
+loop.Loop._compile = compile
+"""
+LONG_CHUNK = {"train_steps": "20000000", "eval_every": "20000000", "log_every": "20000000", "checkpoint_every": "20000000"}
+
+
+@pytest.mark.parametrize(
+    ("patch", "settings"),
+    [
+        pytest.param(SLOW_SAVE, {}, id="save"),
+        pytest.param(SLOW_CHUNK, LONG_CHUNK, id="chunk"),
+        pytest.param(SLOW_COMPILE, {"hidden_sizes": (8,) * 150}, id="compilation"),
+    ],
+)
+def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path, processes: list, patch: str, settings: dict) -> None:
+    output = tmp_path / "output"
+    process = runs.start(runs.flags(tmp_path / "run", **settings), output, START.format(patch=patch))
+    processes.append(process)
+    assert wait_for(lambda: "SLOW" in output.read_text(), process), output.read_text()
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    assert wait_for(lambda: "once more leaves at once" in output.read_text(), process, 5), output.read_text()
+    time.sleep(0.5)
+    assert process.poll() is None, "what must be slow for this test was not"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(5) == 130
+    assert "FAST" not in output.read_text()
+    assert "Traceback" not in output.read_text()
+
+
+def test_ctrl_c_during_compilation(tmp_path: Path, processes: list) -> None:
+    folder, output = tmp_path / "run", tmp_path / "output"
+    process = runs.start(runs.flags(folder), output, START.format(patch=SLOW_COMPILE))
+    processes.append(process)
+    assert wait_for(lambda: "SLOW" in output.read_text(), process), output.read_text()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130, output.read_text()
+    assert "Traceback" not in output.read_text()
+    facts = runs.metadata(folder)
+    assert facts["status"] == "preempted"
+    assert facts["step"] == 0
+    hpjax.run(runs.config(folder))
+    hpjax.run(runs.config(tmp_path / "undisturbed"))
+    assert runs.lines(folder) == runs.lines(tmp_path / "undisturbed")
+    assert runs.arrays(folder) == runs.arrays(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_from_python_a_signal_ends_the_run_after_it_was_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, number: int
+) -> None:
+    handler, wakeup = signal.getsignal(number), signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(wakeup)
+    settings = {"train_steps": "60", "checkpoint_every": "20", "eval_every": "20", "log_every": "1"}
+    handle, boundaries = Loop._handle, []
+
+    def interrupted(self: Loop, *args: object) -> None:
+        handle(self, *args)
+        boundaries.append(self.tick)
+        if len(boundaries) == 23:
+            os.kill(os.getpid(), number)
+            # The listener needs a moment; a run of sixty steps may be over by then.
+            time.sleep(0.2)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_handle", interrupted)
+        with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit) as caught:
+            hpjax.run(runs.config(tmp_path / "run", **settings))
+    if number == signal.SIGTERM:
+        assert caught.value.code == 143
+    assert signal.getsignal(number) is handler
+    assert signal.set_wakeup_fd(wakeup) == wakeup
+    assert not any(thread.name == "signals" for thread in threading.enumerate())
+    assert "the run is saved first" in capsys.readouterr().err
+    facts = runs.metadata(tmp_path / "run")
+    assert facts["status"] == "preempted"
+    assert 23 <= facts["step"] <= 25
+    # Beside what was due, the step that was reached.
+    assert names(tmp_path / "run" / "checkpoints") == {"20", str(facts["step"])}
+    assert runs.lines(tmp_path / "run")[-1]["step"] == facts["step"]
+
+    hpjax.run(runs.config(tmp_path / "run", **settings))
+    hpjax.run(runs.config(tmp_path / "undisturbed", **settings))
+    runs.assert_same(tmp_path / "run", tmp_path / "undisturbed")
+
+
+def test_outside_the_main_thread_a_run_trains_and_leaves_signals_alone(tmp_path: Path) -> None:
+    results = []
+    thread = threading.Thread(target=lambda: results.append(hpjax.run(runs.config(tmp_path / "run"))))
+    thread.start()
+    thread.join()
+    assert results[0].status == "done"
+
+
+def test_killed_between_the_last_checkpoint_and_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hpjax.run(runs.config(tmp_path / "undisturbed"))
+
+    class Killed(BaseException):
+        pass
+
+    def killed(self: object, **changes: object) -> None:
+        if changes["status"] == "done":
+            raise Killed
+        update(self, **changes)
+
+    update = hpjax.runner.RunFolder.update_metadata
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(hpjax.runner.RunFolder, "update_metadata", killed)
+        hpjax.run(runs.config(tmp_path / "run"))
+    assert any("test/loss" in line for line in runs.lines(tmp_path / "run"))
+    assert runs.metadata(tmp_path / "run")["status"] == "running"
+    # The test split's numbers are already in the logs: they must be there once.
+    hpjax.run(runs.config(tmp_path / "run"))
+    runs.assert_same(tmp_path / "run", tmp_path / "undisturbed")
+
+
+def test_killed_before_the_first_checkpoint(tmp_path: Path) -> None:
+    hpjax.run(runs.config(tmp_path / "undisturbed"))
+    shutil.copytree(tmp_path / "undisturbed", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    (tmp_path / "run" / "checkpoints" / "5.new" / "state").mkdir(parents=True)
+    (tmp_path / "run" / "metadata.json").unlink()
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "train/lo')
+    hpjax.run(runs.config(tmp_path / "run"))
+    runs.assert_same(tmp_path / "run", tmp_path / "undisturbed")
