@@ -202,7 +202,11 @@ class Trial:
         }
 
     def _inputs(self, x: jax.Array) -> jax.Array:
-        return x.astype(jnp.float32) * jnp.asarray(self.scale, jnp.float32) + jnp.asarray(self.shift, jnp.float32)
+        """Returns the model's inputs; a scale and shift for each channel go with the last axis."""
+        scale, shift = (
+            jnp.asarray(value, jnp.float32).reshape((1,) * (x.ndim - 1) + (-1,)) for value in (self.scale, self.shift)
+        )
+        return x.astype(jnp.float32) * scale + shift
 
     def _shard(self) -> jax.Array | int:
         return 0 if self.data_axis is None else lax.axis_index(self.data_axis)

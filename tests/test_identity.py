@@ -166,8 +166,8 @@ def test_hpjax_run_is_the_lane_program(bench, schedule, tmp_path):
 
 
 # Relative to the reference, per tick from one and the same state; measured maxima are in BUILD_NOTES.md.
-GRADIENT_BOUND = 2e-6
-UPDATE_BOUND = 1e-4
+GRADIENT_BOUND = 1e-6
+UPDATE_BOUND = 2e-5
 
 
 def relative(actual, expected):
@@ -177,7 +177,7 @@ def relative(actual, expected):
 
 @pytest.mark.parametrize(
     "layout",
-    [{"width": 2}, {"width": 4}, {"data_devices": 2}, {"data_devices": 8}, {"width": 2, "lane_devices": 2, "data_devices": 4}],
+    [{"width": 4}, {"data_devices": 8}, {"width": 2, "lane_devices": 2, "data_devices": 4}],
     ids=str,
 )
 def test_bound_a_tick_across_width_and_mesh(bench, layout):

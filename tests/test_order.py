@@ -51,7 +51,7 @@ def test_the_largest_size_stays_in_range(rng):
     assert len(np.unique(index[1, :2048])) == len(np.unique(index[1, 2048:])) == 2048
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 97, 1437])
+@pytest.mark.parametrize("size", [1, 5, 1437])
 def test_the_stream_does_not_depend_on_how_it_is_cut(rng, size):
     """Batches of every size up to an epoch, those that straddle two epochs included, read one stream."""
     seed, epochs = rng.integers(2**32), 6

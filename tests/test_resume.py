@@ -54,8 +54,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, cache: dict[str, str]) -> Path:
     folder = tmp_path_factory.mktemp("reference") / "undisturbed"
     output = folder.parent / "output"
+    before = programs(cache)
     process = runs.start(runs.flags(folder, **LONG), output, **cache)
     assert process.wait(300) == 0, output.read_text()
+    assert len(programs(cache) - before) == 3, "init, chunk and evaluate were compiled, not loaded"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reference") / "undisturbed"
+    hpjax.run(runs.config(folder))
     return folder
 
 
@@ -84,6 +93,12 @@ def names(folder: Path) -> set[str]:
     return set(os.listdir(folder)) if folder.is_dir() else set()
 
 
+def programs(cache: dict[str, str]) -> set[str]:
+    """The cache's entries of lane programs."""
+    entries = names(Path(cache["JAX_COMPILATION_CACHE_DIR"]))
+    return {name for name in entries if name.startswith("jit_sharded") and name.endswith("-cache")}
+
+
 def await_moment(kind: str, checkpoints: Path, process: subprocess.Popen, rng: np.random.Generator) -> bool:
     """Waits for a moment of the kind; False if the process ended before."""
     if kind == "any time":
@@ -105,15 +120,27 @@ def await_moment(kind: str, checkpoints: Path, process: subprocess.Popen, rng: n
 
 
 @pytest.mark.slow
+def test_a_resumed_run_is_the_same_program(
+    tmp_path: Path, undisturbed: Path, cache: dict[str, str], processes: list
+) -> None:
+    """Promise 2 rests on it: a run that goes on loads init, chunk and evaluate from the cache and compiles no other."""
+    shutil.copytree(undisturbed, tmp_path / "run")
+    (tmp_path / "run" / "metadata.json").unlink()
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "900")
+    compiled, output = programs(cache), tmp_path / "output"
+    process = runs.start(runs.flags(tmp_path / "run", **LONG), output, **cache)
+    processes.append(process)
+    assert process.wait(120) == 0, output.read_text()
+    assert "resumed at step 4" in output.read_text()
+    runs.assert_same(tmp_path / "run", undisturbed)
+    assert programs(cache) == compiled
+
+
+@pytest.mark.slow
 def test_killed_at_any_moment(tmp_path: Path, undisturbed: Path, cache: dict[str, str], processes: list) -> None:
     seed = int(os.environ.get("HPJAX_TEST_SEED") or secrets.randbits(32))
     print(f"repeat these moments with HPJAX_TEST_SEED={seed}")
     rng = np.random.default_rng(seed)
-    compiled = sum(
-        name.startswith("jit_sharded") and name.endswith("-cache") for name in names(Path(next(iter(cache.values()))))
-    )
-    assert compiled == 3, "init, chunk and evaluate of the undisturbed run are in the cache"
-
     output = tmp_path / "output"
     kinds = list(rng.permutation(KILLS))
     folders, in_a_save = 1, 0
@@ -136,9 +163,6 @@ def test_killed_at_any_moment(tmp_path: Path, undisturbed: Path, cache: dict[str
     assert process.wait(300) == 0, output.read_text()
     runs.assert_same(folder, undisturbed)
     assert in_a_save >= 2, "too few of the kills fell into a save"
-    entries = names(Path(next(iter(cache.values()))))
-    now = sum(name.startswith("jit_sharded") and name.endswith("-cache") for name in entries)
-    assert now == compiled, "the killed runs did not use the cached programs"
 
 
 @pytest.mark.slow
@@ -196,9 +220,12 @@ LONG_CHUNK = {"train_steps": "20000000", "eval_every": "20000000", "log_every": 
         pytest.param(SLOW_COMPILE, {"hidden_sizes": (8,) * 150}, id="compilation"),
     ],
 )
-def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path, processes: list, patch: str, settings: dict) -> None:
+def test_a_second_ctrl_c_leaves_at_once(
+    tmp_path: Path, cache: dict[str, str], processes: list, patch: str, settings: dict
+) -> None:
     output = tmp_path / "output"
-    process = runs.start(runs.flags(tmp_path / "run", **settings), output, START.format(patch=patch))
+    environment = cache if patch != SLOW_COMPILE else {}
+    process = runs.start(runs.flags(tmp_path / "run", **settings), output, START.format(patch=patch), **environment)
     processes.append(process)
     assert wait_for(lambda: "SLOW" in output.read_text(), process), output.read_text()
     time.sleep(0.5)
@@ -212,7 +239,7 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path, processes: list, patch: 
     assert "Traceback" not in output.read_text()
 
 
-def test_ctrl_c_during_compilation(tmp_path: Path, processes: list) -> None:
+def test_ctrl_c_during_compilation(tmp_path: Path, undisturbed_tiny: Path, processes: list) -> None:
     folder, output = tmp_path / "run", tmp_path / "output"
     process = runs.start(runs.flags(folder), output, START.format(patch=SLOW_COMPILE))
     processes.append(process)
@@ -223,10 +250,10 @@ def test_ctrl_c_during_compilation(tmp_path: Path, processes: list) -> None:
     facts = runs.metadata(folder)
     assert facts["status"] == "preempted"
     assert facts["step"] == 0
-    hpjax.run(runs.config(folder))
-    hpjax.run(runs.config(tmp_path / "undisturbed"))
-    assert runs.lines(folder) == runs.lines(tmp_path / "undisturbed")
-    assert runs.arrays(folder) == runs.arrays(tmp_path / "undisturbed")
+    process = runs.start(runs.flags(folder), output)
+    processes.append(process)
+    assert process.wait(120) == 0, output.read_text()
+    runs.assert_same(folder, undisturbed_tiny)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -276,9 +303,9 @@ def test_outside_the_main_thread_a_run_trains_and_leaves_signals_alone(tmp_path:
     assert results[0].status == "done"
 
 
-def test_killed_between_the_last_checkpoint_and_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hpjax.run(runs.config(tmp_path / "undisturbed"))
-
+def test_killed_between_the_last_checkpoint_and_the_result(
+    tmp_path: Path, undisturbed_tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Killed(BaseException):
         pass
 
@@ -295,16 +322,15 @@ def test_killed_between_the_last_checkpoint_and_the_result(tmp_path: Path, monke
     assert runs.metadata(tmp_path / "run")["status"] == "running"
     # The test split's numbers are already in the logs: they must be there once.
     hpjax.run(runs.config(tmp_path / "run"))
-    runs.assert_same(tmp_path / "run", tmp_path / "undisturbed")
+    runs.assert_same(tmp_path / "run", undisturbed_tiny)
 
 
-def test_killed_before_the_first_checkpoint(tmp_path: Path) -> None:
-    hpjax.run(runs.config(tmp_path / "undisturbed"))
-    shutil.copytree(tmp_path / "undisturbed", tmp_path / "run")
+def test_killed_before_the_first_checkpoint(tmp_path: Path, undisturbed_tiny: Path) -> None:
+    shutil.copytree(undisturbed_tiny, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     (tmp_path / "run" / "checkpoints" / "5.new" / "state").mkdir(parents=True)
     (tmp_path / "run" / "metadata.json").unlink()
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "train/lo')
     hpjax.run(runs.config(tmp_path / "run"))
-    runs.assert_same(tmp_path / "run", tmp_path / "undisturbed")
+    runs.assert_same(tmp_path / "run", undisturbed_tiny)
