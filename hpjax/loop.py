@@ -121,10 +121,11 @@ class Loop:
             self._wait()
 
     def chosen_tick(self) -> int | None:
-        """Returns the tick whose parameters the objective stands for, or the newest that are kept; None if none are."""
+        """Returns the tick whose parameters the objective stands for; without a value the newest kept; None if none are."""
         kept = self._checkpoints.ticks()
         chosen = self.objective.chosen_tick(self.evaluations)
-        return chosen if chosen in kept else max(kept, default=None)
+        values = {evaluation.tick: evaluation.value for evaluation in self.evaluations}
+        return chosen if chosen in kept and not math.isnan(values[chosen]) else max(kept, default=None)
 
     def go_back(self, tick: int) -> None:
         """Takes the state of a checkpoint, to evaluate it."""
@@ -209,10 +210,13 @@ class Loop:
             self._log.write(step, **val)
         else:
             val = {}
-        self.evaluations.append(Evaluation(boundary.tick, {**train, **val}[self.objective.name]))
+        # The accuracy of NaN logits is that of the first class: it would pass for a value.
+        sound = math.isfinite(val.get("val/loss", 0.0))
+        value = {**train, **val}[self.objective.name] if sound else math.nan
+        self.evaluations.append(Evaluation(boundary.tick, value))
         measures = "  ".join(f"{name} {value:.4g}" for name, value in {**train, **val}.items())
         view.say(f"step {step}/{self._lengths.train_steps}  {measures}")
-        return self.objective.chosen_tick(self.evaluations) == boundary.tick
+        return not math.isnan(value) and self.objective.chosen_tick(self.evaluations) == boundary.tick
 
     def _diverge(self, tick: int) -> None:
         """Ends the run: the loss of the tick that would follow is not finite."""

@@ -86,6 +86,7 @@ def run(config: Config) -> Result:
             if note is not None:
                 view.say(note)
         with Interrupt() as interrupt:
+            view.say("compiling, and measuring how many devices are fastest" if config.devices == "auto" else "compiling")
             single = build.single_run(config, dataset, resolve.traced(config, lengths))
             _begin(folder, single, view)
             with _failure_noted(folder):
@@ -190,7 +191,7 @@ def _finish(loop: Loop, folder: RunFolder, log: RunLog) -> Result:
     """Reads the test split once, with the parameters the objective stands for, and closes the books."""
     status = "done" if loop.diverged_at is None else "diverged"
     step = loop.step
-    best = loop.objective.best(loop.evaluations)
+    best = loop.objective.best([evaluation for evaluation in loop.evaluations if not math.isnan(evaluation.value)])
     chosen = loop.chosen_tick()
     if chosen is not None:
         loop.go_back(chosen)

@@ -28,6 +28,10 @@ def main(argv: Sequence[str]) -> int:
     except HpjaxError as error:
         sys.stderr.write(f"hpjax.train: {' '.join(str(error).split())}\n")
         return 2
+    except OSError as error:
+        where = f"'{error.filename}': " if error.filename else ""
+        sys.stderr.write(f"hpjax.train: {where}{(error.strerror or str(error)).lower()}\n")
+        return 2
     except KeyboardInterrupt:
         return 130
     print(summary(result))

@@ -16,6 +16,7 @@ import runs
 
 import hpjax
 from hpjax import build, resolve
+from hpjax import checkpoints as checkpoints_module
 from hpjax.checkpoints import Checkpoints, damage
 from hpjax.errors import RunFolderError
 from hpjax.loop import Loop
@@ -278,6 +279,51 @@ def test_damaged_parameters_of_a_finished_run_are_refused(
     with pytest.raises(RunFolderError, match=r"checkpoint '.*20' cannot be used: file state.*; expected --overwrite"):
         hpjax.run(runs.config(tmp_path / "run", **SETTINGS))
     assert runs.metadata(tmp_path / "run")["status"] == "done"
+
+
+# Killed inside a save.
+
+
+class Killed(BaseException):
+    """Passes every `except Exception`, as a kill would."""
+
+
+@pytest.mark.parametrize("moment", ["the state is saved", "the record is written", "all is written", "it is renamed"])
+def test_killed_inside_a_save_when(
+    tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, moment: str
+) -> None:
+    folder = tmp_path / "run"
+
+    def killed_if(now: bool) -> None:
+        if now and (folder / "checkpoints" / "25").exists():
+            raise Killed
+
+    write, rename, drop = checkpoints_module._write, Path.rename, Checkpoints._drop_old
+
+    def writing(path: Path, values: Any) -> None:
+        killed_if(moment == "the state is saved" or (moment == "the record is written" and path.name == "checksums.json"))
+        write(path, values)
+
+    def renaming(self: Path, target: Path) -> None:
+        killed_if(moment == "all is written" and self.suffix == ".new")
+        rename(self, target)
+
+    def dropping(self: Checkpoints) -> None:
+        killed_if(moment == "it is renamed" and (folder / "checkpoints" / "30").exists())
+        drop(self)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(checkpoints_module, "_write", writing)
+        patch.setattr(Path, "rename", renaming)
+        patch.setattr(Checkpoints, "_drop_old", dropping)
+        hpjax.run(runs.config(folder, **SETTINGS))
+    before = {path.name for path in (folder / "checkpoints").iterdir()}
+    assert before == {"20", "25"} | ({"30"} if moment == "it is renamed" else {"30.new"})
+    hpjax.run(runs.config(folder, **SETTINGS, progress=True))
+    said = capsys.readouterr().out
+    assert f"resumed at step {30 if moment == 'it is renamed' else 25} of 40" in said
+    assert "cannot be used" not in said
+    runs.assert_same(folder, undisturbed)
 
 
 # The disk.

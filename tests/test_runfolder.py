@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 import runs
 
 import hpjax
-from hpjax import devices, flags
+from hpjax import build, devices, flags
 from hpjax.config import to_text
 from hpjax.errors import RunFolderError
 from hpjax.resolve import resolve
@@ -153,7 +152,7 @@ def test_overwrite_deletes_the_files_of_the_run_and_no_others(run: Path, finishe
     (run / "plots" / "loss.png").write_text("mine too")
     result = hpjax.run(runs.config(run, overwrite=True, train_steps="20"))
     assert result.history[-1]["step"] == 20
-    assert sorted(int(path.name) for path in (run / "checkpoints").iterdir()) <= [10, 15, 20]
+    assert max(int(path.name) for path in (run / "checkpoints").iterdir()) == 20
     assert len(list((run / "tb").iterdir())) == 1
     assert (run / "notes.md").read_text() == "mine"
     assert (run / "plots" / "loss.png").read_text() == "mine too"
@@ -207,7 +206,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 
     with monkeypatch.context() as patch:
         patch.setattr(*((os, "fsync") if moment == "fsync" else (Path, "replace")), fail)
-        with pytest.raises(RunFolderError, match="^cannot write to '.*metadata.json.new': the disk is full$"):
+        with pytest.raises(RunFolderError, match=r"^cannot write to '.*metadata.json.new': the disk is full$"):
             folder.update_metadata(status="done")
     assert folder.metadata() == {"status": "running"}
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".lock", "metadata.json"]
@@ -249,9 +248,11 @@ def test_flags_txt_repeats_the_run_through_the_command_line(tmp_path: Path) -> N
         "objective": "val/loss:min",
     }
     output = tmp_path / "output"
-    assert runs.start(runs.flags(tmp_path / "first", **settings), output).wait(120) == 0, output.read_text()
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    first = runs.start(runs.flags(tmp_path / "first", **settings), output, **cache)
+    assert first.wait(120) == 0, output.read_text()
     arguments = [f"--flagfile={tmp_path / 'first' / 'flags.txt'}", f"--run_dir={tmp_path / 'again'}"]
-    assert runs.start(arguments, output).wait(120) == 0, output.read_text()
+    assert runs.start(arguments, output, **cache).wait(120) == 0, output.read_text()
     runs.assert_same(tmp_path / "again", tmp_path / "first")
     assert (tmp_path / "again" / "flags.txt").read_text() == (tmp_path / "first" / "flags.txt").read_text()
 
@@ -336,10 +337,10 @@ def test_the_same_identity_is_not_mentioned(run: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out == ""
 
 
-def test_running_again_returns_the_finished_result(run: Path, finished: Path) -> None:
-    before, begun = content(run), time.monotonic()
+def test_running_again_returns_the_finished_result(run: Path, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "single_run", None)
+    before = content(run)
     again = hpjax.run(runs.config(run))
-    assert time.monotonic() - begun < 10
     assert content(run) == before
     facts = runs.metadata(finished)
     assert again.status == "done"
