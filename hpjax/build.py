@@ -51,6 +51,24 @@ def trial(config: Config, dataset: Dataset) -> Trial:
     )
 
 
+def check_model(config: Config, dataset: Dataset) -> None:
+    """Traces the model on two examples, without running it.
+
+    Raises:
+      ConfigError: it does not give one output a class. What a model of one's own raises comes through as it is.
+    """
+    part = trial(config, dataset)
+
+    def outputs(x: jax.Array) -> jax.Array:
+        x = part.inputs(x)
+        return part.model.apply(part.model.init(jax.random.key(0), x), x)  # type: ignore[return-value]
+
+    result = jax.eval_shape(outputs, jax.ShapeDtypeStruct((2, *dataset.x.shape[1:]), dataset.x.dtype))
+    if getattr(result, "shape", None) != (2, dataset.num_classes):
+        given = getattr(result, "shape", type(result).__name__)
+        raise ConfigError(f"model '{config.model}' gives {given} for 2 examples; expected (2, {dataset.num_classes})")
+
+
 def objective(config: Config) -> Objective:
     """Returns a config's objective."""
     return Objective.parse(config.objective, config.objective_value, METRICS.names())

@@ -4,6 +4,7 @@ A checkpoint is a folder named by its tick: `state/` (Orbax), `record.json` and 
 name and renamed when all of it is on the disk, so a folder named by a tick is whole unless it was damaged afterwards.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -15,12 +16,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
 from hpjax.errors import RunFolderError
 
 STATE, RECORD, CHECKSUMS = "state", "record.json", "checksums.json"
 UNFINISHED = ".new"
+OVERHEAD = 2**17
+"""Bytes on the disk that a checkpoint may take beside its arrays (60 kB were measured)."""
 
 
 class Checkpoints:
@@ -36,8 +40,8 @@ class Checkpoints:
         """
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._folder, self._newest, self._best = folder.absolute(), keep_newest, keep_best
-        # Not Orbax's CheckpointManager: it deletes the old before its caller can checksum the new, ranks NaN as the best, and
-        # would let a checkpoint made by Ctrl-C push out one that a run without Ctrl-C keeps.
+        # Not Orbax's CheckpointManager: it deletes the old before its caller can checksum the new, ranks NaN as the best,
+        # and would let a checkpoint made by Ctrl-C push out one that a run without Ctrl-C keeps.
         self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._saving: Future[None] | None = None
@@ -116,6 +120,9 @@ class Checkpoints:
 
     def _save(self, tick: int, state: Any, facts: dict[str, Any]) -> None:
         new = self._folder / f"{tick}{UNFINISHED}"
+        # Asked before: a disk that fills up under TensorStore makes its threads print tracebacks.
+        if shutil.disk_usage(self._folder).free < sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + OVERHEAD:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(new))
         self._orbax.save(new / STATE, args=ocp.args.StandardSave(state))
         best = self._ranked({**self._kept, tick: facts})
         facts["best"] = best[0] if best else None

@@ -1,5 +1,6 @@
 """The files of a run that grow: metrics.jsonl and TensorBoard events; both are cut back to a checkpoint on resume."""
 
+import contextlib
 import json
 import math
 import os
@@ -46,11 +47,12 @@ class RunLog:
         self._folder = folder
         self._events: RecordWriter | None = None
         self._event_path: Path | None = None
-        with explained(folder):
+        with explained(folder), contextlib.ExitStack() as files:
             self._cut_back(sizes or {})
-            self._metrics = (folder / METRICS).open("a")
+            self._metrics = files.enter_context((folder / METRICS).open("a"))
             if tensorboard:
-                self._open_events()
+                self._open_events(files)
+            self._files = files.pop_all()
 
     def write(self, step: int, **values: float) -> None:
         """Writes one log point: a line, and a scalar for each value with a name that has a split (`val/loss`)."""
@@ -65,7 +67,9 @@ class RunLog:
 
     def hyperparameters(self, settings: Mapping[str, Any], metrics: Iterable[str]) -> None:
         """Writes TensorBoard's HParams records: the settings, and the names of the metrics they led to."""
-        if self._events is not None:
+        if self._events is None:
+            return
+        with explained(self._folder):
             for summary in hparams(dict(settings), dict.fromkeys(metrics, 0.0)):
                 self._event(summary, 0)
 
@@ -85,9 +89,7 @@ class RunLog:
     def close(self) -> None:
         """Closes the files."""
         with explained(self._folder):
-            self._metrics.close()
-            if self._events is not None:
-                self._events.close()
+            self._files.close()
 
     def _cut_back(self, sizes: Mapping[str, int]) -> None:
         files = {self._folder / METRICS, *(self._folder / EVENTS).glob("events.*"), *map(self._folder.joinpath, sizes)}
@@ -100,12 +102,13 @@ class RunLog:
             else:
                 os.truncate(path, size)
 
-    def _open_events(self) -> None:
+    def _open_events(self, files: contextlib.ExitStack) -> None:
         old = sorted((self._folder / EVENTS).glob("events.*"))
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
         self._event_path = old[0] if old else self._folder / EVENTS / name
         self._event_path.parent.mkdir(exist_ok=True)
         self._events = RecordWriter(f"append:{self._event_path}")
+        files.callback(self._events.close)
         if not old:
             self._events.write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
 

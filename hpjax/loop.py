@@ -216,7 +216,7 @@ class Loop:
         self.evaluations.append(Evaluation(boundary.tick, value))
         measures = "  ".join(f"{name} {value:.4g}" for name, value in {**train, **val}.items())
         view.say(f"step {step}/{self._lengths.train_steps}  {measures}")
-        return not math.isnan(value) and self.objective.chosen_tick(self.evaluations) == boundary.tick
+        return self.objective.chosen_tick(self.evaluations) == boundary.tick
 
     def _diverge(self, tick: int) -> None:
         """Ends the run: the loss of the tick that would follow is not finite."""

@@ -61,13 +61,16 @@ class RunFolder:
           RunFolderError: it is no folder, cannot be written, is used by another run, or holds other things than a run.
         """
         path = Path(path)
-        if path.exists() and not path.is_dir():
-            raise RunFolderError(f"run folder '{path}' is a file; expected a folder or a new name")
-        if path.is_dir() and not (path / FLAGS).exists():
-            strangers = [entry.name for entry in path.iterdir() if entry.name not in (LOCK, FLAGS + ".new")]
-            if strangers:
-                raise RunFolderError(f"'{path}' holds '{sorted(strangers)[0]}' and is no run folder; expected a new name")
+        # Asking is explained too: a name may be too long to exist, a folder above closed to this person.
         with explained(path):
+            if path.exists() and not path.is_dir():
+                raise RunFolderError(f"run folder '{path}' is a file; expected a folder or a new name")
+            if path.is_dir() and not (path / FLAGS).exists():
+                strangers = [entry.name for entry in path.iterdir() if entry.name not in (LOCK, FLAGS + ".new")]
+                if strangers:
+                    raise RunFolderError(
+                        f"'{path}' holds '{sorted(strangers)[0]}' and is no run folder; expected a new name"
+                    )
             path.mkdir(parents=True, exist_ok=True)
             lock = (path / LOCK).open("a+")
         try:
@@ -77,11 +80,15 @@ class RunFolder:
             owner = lock.read().strip() or "unknown"
             lock.close()
             raise RunFolderError(f"run folder '{path}' is in use by process {owner}; expected another folder") from None
-        with explained(path):
-            lock.truncate(0)
-            lock.write(f"{os.getpid()}\n")
-            lock.flush()
-        return cls(path, lock)
+        folder = cls(path, lock)
+        try:
+            with explained(path):
+                lock.truncate(0)
+                os.write(lock.fileno(), f"{os.getpid()}\n".encode())
+        except RunFolderError:
+            folder.close()
+            raise
+        return folder
 
     def adopt(self, config: Config) -> Config:
         """Returns the config to run: the folder's own where it holds this run, else `config`.

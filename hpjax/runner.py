@@ -76,6 +76,7 @@ def run(config: Config) -> Result:
     lengths, notes = resolve.lengths(config, dataset.splits["train"][1])
     lost = devices.configure()
     devices.candidates(config.devices, config.micro_batch_size or config.batch_size, config.eval_batch_size)
+    build.check_model(config, dataset)
     if config.run_dir is None:
         config = config.replace(run_dir=f"runs/{config.dataset}_{config.model}-{time.strftime('%Y%m%d-%H%M%S')}")
     with _opened(config) as (folder, config):

@@ -1,5 +1,6 @@
 """`python -m hpjax.train`: trains one trial. Flags in, exit code out."""
 
+import errno
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -30,7 +31,8 @@ def main(argv: Sequence[str]) -> int:
         return 2
     except OSError as error:
         where = f"'{error.filename}': " if error.filename else ""
-        sys.stderr.write(f"hpjax.train: {where}{(error.strerror or str(error)).lower()}\n")
+        reason = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error)).lower()
+        sys.stderr.write(f"hpjax.train: {where}{reason}\n")
         return 2
     except KeyboardInterrupt:
         return 130

@@ -103,7 +103,7 @@ class Trial:
     def init(self, values: Values, examples: Examples) -> TrialState:
         """Returns the state before the first tick: parameters drawn from `values['seed']`, everything else zero."""
         key = jax.random.fold_in(jax.random.key(values["seed"]), 0)
-        variables = dict(self.model.init(key, self._inputs(examples.x[:1])))
+        variables = dict(self.model.init(key, self.inputs(examples.x[:1])))
         params = variables.pop("params")
         transformation = optimizers.create(self.optimizer, 0.0, values)
         zero = jnp.float32(0.0)
@@ -177,7 +177,7 @@ class Trial:
             place = i * self.eval_batch_size + self._shard() * share + jnp.arange(share)
             index = start + jnp.minimum(place, size - 1)
             x, y = examples.x[index], examples.y[index]
-            outputs = self.model.apply({"params": state.params, **state.collections}, self._inputs(x))
+            outputs = self.model.apply({"params": state.params, **state.collections}, self.inputs(x))
             each = {"loss": LOSSES.get(self.loss)(outputs, y), **{m: METRICS.get(m)(outputs, y) for m in self.metrics}}
             return {name: sums[name] + jnp.where(place < size, each[name], 0.0).sum() for name in names}
 
@@ -201,7 +201,7 @@ class Trial:
             "diverged_at": state.diverged_at,
         }
 
-    def _inputs(self, x: jax.Array) -> jax.Array:
+    def inputs(self, x: jax.Array) -> jax.Array:
         """Returns the model's inputs; a scale and shift for each channel go with the last axis."""
         scale, shift = (
             jnp.asarray(value, jnp.float32).reshape((1,) * (x.ndim - 1) + (-1,)) for value in (self.scale, self.shift)
@@ -217,7 +217,7 @@ class Trial:
         offset = state.tick.astype(jnp.uint32) * jnp.uint32(self.micro_batch_size)
         position = offset + jnp.uint32(self._shard() * share) + jnp.arange(share, dtype=jnp.uint32)
         index = example_index(position, self.train_size, values["data_seed"])
-        x, y = self._inputs(examples.x[index]), examples.y[index]
+        x, y = self.inputs(examples.x[index]), examples.y[index]
         key = jax.random.fold_in(jax.random.key(values["seed"]), 1)
         training = Training(values["dropout_rate"], position)
 

@@ -67,6 +67,10 @@ FRACTION = "expected a number in [0, 1), as float32"
     [
         ("--learning_rat=0.1", "flag 'learning_rat' is unknown; did you mean 'learning_rate'?"),
         ("--optimizer=momentun", "optimizer 'momentun' is unknown; did you mean 'momentum'? known: momentum, adamw, lars"),
+        (
+            "--model=cnn --channels=1,1,1,1",
+            "channels has 4 sizes; pooling leaves no picture before the last",
+        ),
         ("--schedule=cosin", "schedule 'cosin' is unknown; did you mean 'cosine'? known: constant, cosine, step"),
         ("--model=mpl", "model 'mpl' is unknown; did you mean 'mlp'? known: cnn, mlp"),
         ("--dataset=digit", "dataset 'digit' is unknown; did you mean 'digits'? known: digits, mnist"),
@@ -95,7 +99,10 @@ FRACTION = "expected a number in [0, 1), as float32"
         ("--devices=3", "devices is 3; expected a divisor of micro_batch_size, 128"),
         ("--devices=8 --eval_batch_size=12", "devices is 8; expected a divisor of eval_batch_size, 12"),
         ("--devices=none", "devices is 'none'; expected auto or a whole number >= 1"),
-        ("--momentum=0.9 --optimizer=adamw", None),
+        (
+            "--momentum=0.9 --optimizer=adamw",
+            "momentum is not used by optimizer 'adamw'; settings it uses: beta1, beta2, epsilon, weight_decay, l2",
+        ),
         ("--schedule=step", "step_size is not set; schedule 'step' needs it: give --step_size=VALUE"),
         (
             "--validation_fraction=0.5 --test_fraction=0.5",
@@ -114,9 +121,6 @@ FRACTION = "expected a number in [0, 1), as float32"
 )
 @pytest.mark.parametrize("where", [[], ["--run_dir=runs/deep/mine"]], ids=["default", "named"])
 def test_settings(words, message, where, refused):
-    message = message or (
-        "momentum is not used by optimizer 'adamw'; settings it uses: beta1, beta2, epsilon, weight_decay, l2"
-    )
     assert refused(*where, *words.split()) == message
 
 
@@ -219,11 +223,17 @@ def test_a_folder_where_nobody_may_write(refused, tmp_path):
     assert refused("--run_dir=file/run") == "cannot write to 'file/run': not a directory"
 
 
+@pytest.fixture(params=[0o500, 0o000], ids=["read-only", "closed"])
+def closed(request, tmp_path_factory):
+    """A folder that its owner may not write to, nor, the second time, look into."""
+    folder = tmp_path_factory.mktemp("closed")
+    folder.chmod(request.param)
+    yield folder
+    folder.chmod(0o700)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-@pytest.mark.parametrize("mode", [0o500, 0o000])
-def test_a_folder_where_this_person_may_not_write(mode, refused, tmp_path):
-    closed = tmp_path.parent / f"{tmp_path.name}-closed"
-    closed.mkdir(mode=mode)
+def test_a_folder_where_this_person_may_not_write(closed, refused):
     assert refused(f"--run_dir={closed / 'run'}") == f"cannot write to '{closed / 'run'}': permission denied"
 
 
@@ -351,11 +361,10 @@ def full_after(monkeypatch):
 
 
 def test_no_space_for_the_flags(full_after, monkeypatch, trained, tmp_path, finished):
-    with monkeypatch.context():
-        full_after("flags.txt.new", 0)
-        folder = tmp_path / "run"
-        assert trained(folder) == (2, f"hpjax.train: cannot write to '{folder}/flags.txt.new': the disk is full\n")
-        assert contents(tmp_path) == {}
+    full_after("flags.txt.new", 0)
+    folder = tmp_path / "run"
+    assert trained(folder) == (2, f"hpjax.train: cannot write to '{folder}/flags.txt.new': the disk is full\n")
+    assert contents(tmp_path) == {}
     monkeypatch.undo()
     assert_goes_on(trained, folder, finished)
 
@@ -411,6 +420,22 @@ def small_disk(tmp_path):
 def test_a_disk_that_is_full(kilobytes, small_disk, trained, finished):
     (small_disk / "other").write_bytes(bytes(2**20 - 1024 * kilobytes))
     folder = small_disk / "run"
+    assert_full(trained, folder)
+    (small_disk / "other").unlink()
+    assert_goes_on(trained, folder, finished)
+
+
+@pytest.mark.parametrize("files", [2, 4, 6, 8])
+def test_a_disk_that_has_as_many_files_as_it_may(files, small_disk, trained, finished):
+    subprocess.run(["mount", "-o", f"remount,nr_inodes={files}", str(small_disk)], check=True)
+    folder = small_disk / "run"
+    assert_full(trained, folder)
+    subprocess.run(["mount", "-o", "remount,nr_inodes=1000", str(small_disk)], check=True)
+    assert_goes_on(trained, folder, finished)
+
+
+def assert_full(trained, folder: Path) -> None:
+    """Asserts that training ends with the one line, and that every checkpoint is intact."""
     code, err = trained(folder)
     assert code == 2
     assert err.startswith("hpjax.train: ")
@@ -418,5 +443,3 @@ def test_a_disk_that_is_full(kilobytes, small_disk, trained, finished):
     assert err.count("\n") == 1
     saved = folder / "checkpoints"
     assert [damage(path) for path in saved.glob("*") if path.name.isdecimal()] in ([], [None])
-    (small_disk / "other").unlink()
-    assert_goes_on(trained, folder, finished)

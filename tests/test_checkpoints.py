@@ -295,7 +295,7 @@ def test_killed_inside_a_save_when(
     folder = tmp_path / "run"
 
     def killed_if(now: bool) -> None:
-        if now and (folder / "checkpoints" / "25").exists():
+        if now and (folder / "checkpoints" / "30").exists():
             raise Killed
 
     write, rename, drop = checkpoints_module._write, Path.rename, Checkpoints._drop_old
@@ -309,7 +309,7 @@ def test_killed_inside_a_save_when(
         rename(self, target)
 
     def dropping(self: Checkpoints) -> None:
-        killed_if(moment == "it is renamed" and (folder / "checkpoints" / "30").exists())
+        killed_if(moment == "it is renamed" and (folder / "checkpoints" / "35").exists())
         drop(self)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -318,10 +318,11 @@ def test_killed_inside_a_save_when(
         patch.setattr(Checkpoints, "_drop_old", dropping)
         hpjax.run(runs.config(folder, **SETTINGS))
     before = {path.name for path in (folder / "checkpoints").iterdir()}
-    assert before == {"20", "25"} | ({"30"} if moment == "it is renamed" else {"30.new"})
+    # 25 goes when 35 is safe, and not before.
+    assert before == {"20", "25", "30"} | ({"35"} if moment == "it is renamed" else {"35.new"})
     hpjax.run(runs.config(folder, **SETTINGS, progress=True))
     said = capsys.readouterr().out
-    assert f"resumed at step {30 if moment == 'it is renamed' else 25} of 40" in said
+    assert f"resumed at step {35 if moment == 'it is renamed' else 30} of 40" in said
     assert "cannot be used" not in said
     runs.assert_same(folder, undisturbed)
 

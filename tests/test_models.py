@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from hpjax import errors
 from hpjax.losses import cross_entropy
 from hpjax.models import MODELS, Dropout, Training
 
@@ -196,3 +197,9 @@ def test_lanes_draw_their_own_masks(rng):
     together = jax.vmap(masks, (0, 0, None))(seeds, rates, position)
     for lane in range(3):
         np.testing.assert_array_equal(together[lane], masks(seeds[lane], rates[lane], position))
+
+
+def test_cnn_refuses_more_pooling_than_picture():
+    model = MODELS.get("cnn")(10, channels=(1,) * 4)
+    with pytest.raises(errors.ConfigError, match="channels has 4 sizes; pooling leaves no picture"):
+        model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))

@@ -260,18 +260,15 @@ def test_ctrl_c_during_compilation(tmp_path: Path, undisturbed_tiny: Path, proce
 def test_from_python_a_signal_ends_the_run_after_it_was_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, number: int
 ) -> None:
-    handler, wakeup = signal.getsignal(number), signal.set_wakeup_fd(-1)
-    signal.set_wakeup_fd(wakeup)
+    handler = signal.getsignal(number)
     settings = {"train_steps": "60", "checkpoint_every": "20", "eval_every": "20", "log_every": "1"}
     handle, boundaries = Loop._handle, []
 
     def interrupted(self: Loop, *args: object) -> None:
         handle(self, *args)
         boundaries.append(self.tick)
-        if len(boundaries) == 23:
+        if len(boundaries) == 43:
             os.kill(os.getpid(), number)
-            # The listener needs a moment; a run of sixty steps may be over by then.
-            time.sleep(0.2)
 
     with monkeypatch.context() as patch:
         patch.setattr(Loop, "_handle", interrupted)
@@ -280,14 +277,12 @@ def test_from_python_a_signal_ends_the_run_after_it_was_saved(
     if number == signal.SIGTERM:
         assert caught.value.code == 143
     assert signal.getsignal(number) is handler
-    assert signal.set_wakeup_fd(wakeup) == wakeup
-    assert not any(thread.name == "signals" for thread in threading.enumerate())
     assert "the run is saved first" in capsys.readouterr().err
     facts = runs.metadata(tmp_path / "run")
     assert facts["status"] == "preempted"
-    assert 23 <= facts["step"] <= 25
-    # Beside what was due, the step that was reached.
-    assert names(tmp_path / "run" / "checkpoints") == {"20", str(facts["step"])}
+    assert 43 <= facts["step"] <= 45
+    # Beside what was due, the step that was reached; when the run goes on it does not take the place of 40.
+    assert names(tmp_path / "run" / "checkpoints") >= {"20", "40", str(facts["step"])}
     assert runs.lines(tmp_path / "run")[-1]["step"] == facts["step"]
 
     hpjax.run(runs.config(tmp_path / "run", **settings))

@@ -3,6 +3,7 @@
 import jax
 from flax import linen as nn
 
+from hpjax.errors import ConfigError
 from hpjax.models.dropout import Dropout, Training
 from hpjax.models.registry import MODELS
 from hpjax.ops import Conv, Dense, max_pool
@@ -20,6 +21,8 @@ class CNN(nn.Module):
     def __call__(self, x: jax.Array, training: Training | None = None) -> jax.Array:
         """Returns float32 [batch, outputs] for float32 [batch, height, width, channels]; evaluation has no `training`."""
         for channels in self.channels:
+            if min(x.shape[1:3]) < 2:
+                raise ConfigError(f"channels has {len(self.channels)} sizes; pooling leaves no picture before the last")
             x = max_pool(Conv(channels, activation=self.activation)(x))
         x = x.reshape(x.shape[0], -1)
         for size in self.hidden_sizes:
