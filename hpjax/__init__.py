@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     configure_devices = configure
     from hpjax.errors import HpjaxError as HpjaxError
-    from hpjax.runner import Result as Result
+    from hpjax.result import Result as Result
     from hpjax.runner import run as run
 
 __version__ = "0.1.0"
@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "Config": ("hpjax.config", "Config"),
     "HpjaxError": ("hpjax.errors", "HpjaxError"),
-    "Result": ("hpjax.runner", "Result"),
+    "Result": ("hpjax.result", "Result"),
     "configure_devices": ("hpjax.devices", "configure"),
     "run": ("hpjax.runner", "run"),
 }

@@ -1,9 +1,7 @@
 """`run`: a single run from its config to its result, in a folder, resumed where it was left."""
 
 import contextlib
-import dataclasses
 import importlib.metadata
-import math
 import subprocess
 import sys
 import time
@@ -11,50 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpjax import build, devices, flags, resolve
+from hpjax import build, devices, flags, resolve, result
 from hpjax.build import SingleRun
 from hpjax.checkpoints import Checkpoints
 from hpjax.config import FIELDS, NOT_PART_OF_A_RUN, Config, to_text
 from hpjax.data import Dataset
 from hpjax.errors import HpjaxError
 from hpjax.interrupt import Interrupt
-from hpjax.logs import RunLog, read_history
+from hpjax.logs import RunLog
 from hpjax.loop import Loop
 from hpjax.progress import ProgressView
 from hpjax.resolve import Lengths
+from hpjax.result import Result
 from hpjax.runfolder import CHECKPOINTS, FLAGS, RunFolder
 
-FINISHED = ("done", "diverged")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What a run came to.
-
-    Attributes:
-      config: the config, resolved.
-      run_dir: the run's folder.
-      status: `done` or `diverged`.
-      objective: the run's objective (best, last or smoothed); NaN if there was no evaluation.
-      best: the best evaluation: its `step` and `value`; None if there was none.
-      test: loss and metrics of the chosen parameters over the test split; empty if there is none.
-      diverged_at: the step whose loss was not finite; None if it always was.
-      params: the chosen parameters, a pytree of NumPy arrays; None if a diverged run has no finite ones to keep.
-      history: the log points, dicts with `step`.
-      seconds: training time.
-    """
-
-    config: Config
-    run_dir: Path
-    status: str
-    objective: float
-    best: dict[str, float] | None
-    test: dict[str, float]
-    diverged_at: int | None
-    params: Any
-    history: list[dict[str, Any]]
-    seconds: float
 
 
 def run(config: Config) -> Result:
@@ -80,8 +49,8 @@ def run(config: Config) -> Result:
     if config.run_dir is None:
         config = config.replace(run_dir=f"runs/{config.dataset}_{config.model}-{time.strftime('%Y%m%d-%H%M%S')}")
     with _opened(config) as (folder, config):
-        if folder.resumed and folder.metadata().get("status") in FINISHED:
-            return _finished(folder, config)
+        if folder.resumed and folder.metadata().get("status") in result.FINISHED:
+            return result.finished(folder, config)
         view = ProgressView(lengths.train_steps, config.progress)
         for note in (lost, *notes):
             if note is not None:
@@ -119,7 +88,7 @@ def _train(
             folder.update_metadata(status="preempted", step=loop.step)
             view.say(f"preempted at step {loop.step} of {lengths.train_steps}; the same command goes on")
             interrupt.leave()
-        return _finish(loop, folder, log)
+        return result.finish(loop, folder, log)
 
 
 @contextlib.contextmanager
@@ -186,56 +155,6 @@ def _newest(checkpoints: Checkpoints, view: ProgressView) -> int | None:
     if tick is not None:
         view.warn("no checkpoint can be used: the run starts anew")
     return None
-
-
-def _finish(loop: Loop, folder: RunFolder, log: RunLog) -> Result:
-    """Reads the test split once, with the parameters the objective stands for, and closes the books."""
-    status = "done" if loop.diverged_at is None else "diverged"
-    step = loop.step
-    best = loop.objective.best([evaluation for evaluation in loop.evaluations if not math.isnan(evaluation.value)])
-    chosen = loop.chosen_tick()
-    if chosen is not None:
-        loop.go_back(chosen)
-    test = loop.evaluate("test") if status == "done" else {}
-    if test:
-        log.write(step, **test)
-    objective = loop.objective.of_run(loop.evaluations)
-    facts: dict[str, Any] = {
-        "objective": None if math.isnan(objective) else objective,
-        "best": None if best is None else {"step": loop.step_of(best.tick), "value": best.value},
-        "test": test,
-        "seconds": loop.seconds,
-    }
-    folder.update_metadata(status=status, step=step, chosen_tick=chosen, diverged_at=loop.diverged_at, error=None, **facts)
-    return Result(
-        config=loop.run.config,
-        run_dir=folder.path,
-        status=status,
-        **{**facts, "objective": objective},
-        diverged_at=loop.diverged_at,
-        params=None if chosen is None else loop.params(),
-        history=read_history(folder.path),
-    )
-
-
-def _finished(folder: RunFolder, config: Config) -> Result:
-    """Returns the result of a run that had ended before."""
-    facts = folder.metadata()
-    with contextlib.closing(Checkpoints(folder.path / CHECKPOINTS, config.keep_newest, config.keep_best)) as checkpoints:
-        chosen = facts["chosen_tick"]
-        params = None if chosen is None else checkpoints.restore_params(chosen)
-    return Result(
-        config=config,
-        run_dir=folder.path,
-        status=facts["status"],
-        objective=math.nan if facts["objective"] is None else facts["objective"],
-        best=facts["best"],
-        test=facts["test"],
-        seconds=facts["seconds"],
-        diverged_at=facts["diverged_at"],
-        params=params,
-        history=read_history(folder.path),
-    )
 
 
 def _settings(config: Config) -> dict[str, Any]:

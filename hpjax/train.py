@@ -9,7 +9,7 @@ from hpjax import flags
 from hpjax.errors import HpjaxError
 
 if TYPE_CHECKING:
-    from hpjax.runner import Result
+    from hpjax.result import Result
 
 DESCRIPTION = "Trains one network and writes a run folder; the same command again goes on where it was stopped."
 
