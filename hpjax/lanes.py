@@ -203,7 +203,9 @@ class LaneProgram:
                 *args
             )
 
-        return jax.jit(sharded, donate_argnums=0 if donate else ())
+        # Said outright: else JAX drops a mesh axis of one device, and after `put` the same chunk would compile once more.
+        out = NamedSharding(self.mesh, PartitionSpec(LANE))
+        return jax.jit(sharded, donate_argnums=0 if donate else (), out_shardings=out)
 
     def _pmapped(self, function: Callable[..., Any], lanewise: int) -> Callable[..., Any]:
         """Maps a per-device function by pmap; its arguments and results keep the form they have under shard_map."""
@@ -232,9 +234,11 @@ class LaneProgram:
 
         def mapped(*args: Any) -> Any:
             if not over_lanes:
-                return compiled(len(args))(numbers, *args)
-            args = tuple(split(arg) if i < lanewise else arg for i, arg in enumerate(args))
-            return join(compiled(len(args))(numbers, *args))
+                results = compiled(len(args))(numbers, *args)
+            else:
+                args = tuple(split(arg) if i < lanewise else arg for i, arg in enumerate(args))
+                results = join(compiled(len(args))(numbers, *args))
+            return jax.device_put(results, NamedSharding(self.mesh, PartitionSpec(LANE)))
 
         return mapped
 

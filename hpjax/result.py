@@ -56,6 +56,7 @@ def finish(loop: Loop, folder: RunFolder, log: RunLog) -> Result:
     test = loop.evaluate("test") if status == "done" else {}
     if test:
         log.write(step, **test)
+        test = {name: value for name, value in test.items() if math.isfinite(value)}
     objective = loop.objective.of_run(loop.evaluations)
     facts: dict[str, Any] = {
         "objective": None if math.isnan(objective) else objective,
