@@ -1,6 +1,7 @@
 """From a resolved config and its data set to a program on the devices."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from hpjax.data import DATASETS, Dataset
 from hpjax.data.dataset import check
 from hpjax.errors import ConfigError, DataError
 from hpjax.lanes import LaneProgram, Layout
-from hpjax.losses import METRICS
+from hpjax.losses import LOSSES, METRICS
 from hpjax.models import MODELS
 from hpjax.objective import Objective
 from hpjax.trial import Examples, Trial, TrialState, Values
@@ -29,6 +30,9 @@ def load(config: Config) -> Dataset:
     if not isinstance(dataset, Dataset):
         raise DataError(f"dataset '{config.dataset}' gave a {type(dataset).__name__}; expected a hpjax.data.Dataset")
     check(dataset)
+    most = max(len(dataset.x), Config().eval_batch_size)
+    if config.eval_batch_size > most:
+        raise ConfigError(f"eval_batch_size is {config.eval_batch_size}; expected at most {most}")
     split = config.objective.partition("/")[0]
     if dataset.splits[split][1] == 0:
         raise ConfigError(f"objective is '{config.objective}'; the data set has no {split} split to measure it on")
@@ -51,22 +55,40 @@ def trial(config: Config, dataset: Dataset) -> Trial:
     )
 
 
-def check_model(config: Config, dataset: Dataset) -> None:
-    """Traces the model on two examples, without running it.
+def check_parts(config: Config, dataset: Dataset, scalars: Mapping[str, Any]) -> None:
+    """Traces the model, the loss and a whole tick, without running them.
+
+    Args:
+      config: a resolved config.
+      dataset: its data.
+      scalars: its traced scalars, by name.
 
     Raises:
-      ConfigError: it does not give one output a class. What a model of one's own raises comes through as it is.
+      ConfigError: the model does not give one output a class, or the loss one value an example. What a part of one's own
+        raises comes through as it is.
     """
-    part = trial(config, dataset)
+    part = dataclasses.replace(trial(config, dataset), data_axis=None)
+    classes = dataset.num_classes
 
-    def outputs(x: jax.Array) -> jax.Array:
+    def outputs(x: jax.Array) -> Any:
         x = part.inputs(x)
-        return part.model.apply(part.model.init(jax.random.key(0), x), x)  # type: ignore[return-value]
+        return part.model.apply(part.model.init(jax.random.key(0), x), x)
 
-    result = jax.eval_shape(outputs, jax.ShapeDtypeStruct((2, *dataset.x.shape[1:]), dataset.x.dtype))
-    if getattr(result, "shape", None) != (2, dataset.num_classes):
-        given = getattr(result, "shape", type(result).__name__)
-        raise ConfigError(f"model '{config.model}' gives {given} for 2 examples; expected (2, {dataset.num_classes})")
+    def tick(values: Values, examples: Examples) -> TrialState:
+        return part.tick(part.init(values, examples), values, examples)
+
+    two = jax.ShapeDtypeStruct((2, *dataset.x.shape[1:]), dataset.x.dtype)
+    logits = jax.eval_shape(outputs, two)
+    if getattr(logits, "shape", None) != (2, classes):
+        raise ConfigError(f"model '{config.model}' gives {_shape(logits)} for 2 examples; expected (2, {classes})")
+    loss = jax.eval_shape(LOSSES.get(config.loss), logits, jax.ShapeDtypeStruct((2,), np.int32))
+    if getattr(loss, "shape", None) != (2,):
+        raise ConfigError(f"loss '{config.loss}' gives {_shape(loss)} for 2 examples; expected (2,)")
+    jax.eval_shape(tick, dict(scalars), Examples(dataset.x, dataset.y))  # type: ignore[arg-type]
+
+
+def _shape(given: Any) -> str:
+    return str(getattr(given, "shape", type(given).__name__))
 
 
 def objective(config: Config) -> Objective:

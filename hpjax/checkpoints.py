@@ -133,9 +133,11 @@ class Checkpoints:
         self._drop_old()
 
     def _drop_old(self) -> None:
-        """Deletes what is neither among the newest nor among the best."""
+        """Deletes what is neither among the newest, nor the best when one of those was made, nor among the best."""
         regular = sorted(tick for tick, facts in self._kept.items() if facts["regular"])
-        keep = {*regular[-self._newest :], *self._ranked(self._kept)[: self._best], max(self._kept, default=None)}
+        newest = {*regular[-self._newest :], *sorted(self._kept)[-1:]}
+        keep = newest | {self._kept[tick]["best"] for tick in newest}
+        keep |= set(self._ranked(self._kept)[: self._best])
         for tick in sorted(self._kept.keys() - keep):
             self.delete(tick)
 

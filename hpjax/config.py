@@ -145,6 +145,9 @@ GROUPS: dict[str, str] = {
 NOT_PART_OF_A_RUN = ("run_dir", "resume", "overwrite", "progress")
 """Settings that say where and how to run, not what: two runs that differ only in these are the same run."""
 
+PLACES = ("data_dir",)
+"""Settings that say where something lies: part of flags.txt, but it may have moved (the data itself is compared)."""
+
 
 def optional(name: str) -> bool:
     """Returns whether a setting may be None."""

@@ -27,7 +27,12 @@ def configure() -> str | None:
 
     Returns:
       None, or a line that says what is lost because JAX was started before with fewer CPU devices than there are cores.
+
+    Raises:
+      ConfigError: JAX is set to float64, or cannot start.
     """
+    if jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+        raise ConfigError("JAX_ENABLE_X64 is set; expected float32, in which hpjax trains: unset it")
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if chosen or jax.config.jax_num_cpu_devices > 0:  # type: ignore[attr-defined]
         return None
@@ -53,7 +58,12 @@ def candidates(requested: str, micro_batch_size: int, eval_batch_size: int) -> l
     Raises:
       ConfigError: there are fewer devices, or the number does not divide a batch.
     """
-    present = jax.local_device_count()
+    try:
+        present = jax.local_device_count()
+    except (RuntimeError, AssertionError) as error:
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"JAX finds no device (JAX_PLATFORMS is '{platforms}'): {reason}") from None
     if requested != "auto":
         number = int(requested)
         if number > present:
@@ -106,6 +116,9 @@ def identity(width: int, data_devices: int) -> dict[str, Any]:
         "machine": platform.machine(),
         "cores": cores(),
         "jax": jax.__version__,
+        "threefry_partitionable": jax.config.jax_threefry_partitionable,  # type: ignore[attr-defined]
+        "matmul_precision": jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "hpjax": hpjax.__version__,
     }
 

@@ -99,6 +99,8 @@ def _read_file(values: absl_flags.FlagValues, name: str, inside: tuple[Path, ...
 
 def _take(values: absl_flags.FlagValues, words: Sequence[str]) -> None:
     """Parses words that name no flagfile, and explains what is wrong with them."""
+    if any(word.lstrip("-").partition("=")[0] == "undefok" for word in words if word.startswith("-")):
+        raise ConfigError("flag 'undefok' is not for hpjax, which refuses unknown flags; --helpfull lists all flags")
     try:
         rest = values(["", *words])
     except absl_flags.UnrecognizedFlagError as error:

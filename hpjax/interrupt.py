@@ -17,8 +17,10 @@ class Interrupt:
       signal: the first signal that came, or None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, leave_at_second: bool) -> None:
+        """Makes the context; `leave_at_second` ends the process at a second signal, else that raises KeyboardInterrupt."""
         self.signal: int | None = None
+        self._leave_at_second = leave_at_second
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -39,7 +41,9 @@ class Interrupt:
             raise SystemExit(128 + self.signal)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
+        if self.signal is not None and self._leave_at_second:
             os._exit(128 + number)
+        if self.signal is not None:
+            raise KeyboardInterrupt
         self.signal = number
         sys.stderr.write("\nstopping: the run is saved first; once more leaves at once\n")

@@ -83,7 +83,7 @@ class LaneProgram:
     def chunk(
         self, states: TrialState, values: Values, examples: Examples, ticks: int
     ) -> tuple[TrialState, dict[str, jax.Array]]:
-        """Runs every lane for at most `ticks` ticks, fewer where its trial ends or diverges. `states` is donated.
+        """Runs every lane for at most `ticks` ticks, fewer where its trial ends or diverges. shard_map donates `states`.
 
         Returns:
           The new states, and what `Trial.report` returns, stacked [lanes], in buffers of its own.

@@ -95,9 +95,11 @@ class RunLog:
         files = {self._folder / METRICS, *(self._folder / EVENTS).glob("events.*"), *map(self._folder.joinpath, sizes)}
         for path in files:
             size = sizes.get(path.relative_to(self._folder).as_posix(), 0)
-            if size == 0:
+            short = not path.exists() or path.stat().st_size < size
+            if size == 0 or (short and path.parent.name == EVENTS):
+                # Events that were damaged are begun anew: they are a copy of what metrics.jsonl has.
                 path.unlink(missing_ok=True)
-            elif not path.exists() or path.stat().st_size < size:
+            elif short:
                 raise RunFolderError(f"'{path}' is shorter than the run left it; expected --overwrite or a new name")
             else:
                 os.truncate(path, size)
@@ -120,8 +122,11 @@ class RunLog:
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
     """Returns the log points in a run's metrics.jsonl."""
-    with (folder / METRICS).open() as file:
-        return [json.loads(line) for line in file]
+    path = folder / METRICS
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except (OSError, ValueError):
+        raise RunFolderError(f"'{path}' is missing or damaged; expected --overwrite or a new name") from None
 
 
 def _number(value: float) -> float | None:

@@ -65,7 +65,7 @@ def adamw(
       learning_rate: float32 scalar of this update.
       beta1: float32 scalar in [0, 1), decay of the mean of gradients.
       beta2: float32 scalar in [0, 1), decay of the mean of squared gradients.
-      epsilon: float32 scalar > 0, added outside the square root.
+      epsilon: float32 scalar >= 0, added outside the square root.
       weight_decay: float32 scalar >= 0, decoupled decay, multiplied by the learning rate; 1-D parameters have none.
       l2: float32 scalar >= 0, added to the gradient, which is not AdamW; 1-D parameters have none.
 

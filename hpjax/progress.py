@@ -3,7 +3,7 @@
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -11,16 +11,31 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 SECONDS_BETWEEN_LINES = 2.0
 
 
+class _Quiet(Console):
+    """A console that falls silent when nobody can read it any more: a run is not to end for that."""
+
+    def on_broken_pipe(self) -> None:
+        """Goes on in silence, where rich would leave the program."""
+        self.quiet = True
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Prints, unless the screen is gone."""
+        try:
+            super().print(*objects, **options)
+        except OSError:
+            self.quiet = True
+
+
 class ProgressView:
     """Shows steps done, rate, time left, learning rate and loss."""
 
     def __init__(self, steps: int, enabled: bool):
         self._steps, self._enabled = steps, enabled
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = _Quiet(highlight=False, soft_wrap=True, quiet=sys.stdout is None)
         self._bar: Progress | None = None
         self._last_line = -float("inf")
         self._first: tuple[float, int] | None = None
-        if enabled and sys.stdout.isatty():
+        if enabled and sys.stdout is not None and sys.stdout.isatty():
             columns = (
                 TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
                 BarColumn(bar_width=20),

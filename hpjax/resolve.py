@@ -64,6 +64,11 @@ def resolve(config: Config) -> Config:
     if config.learning_rate is None:
         default = OPTIMIZERS.default(config.optimizer, "learning_rate")
         filled["learning_rate"] = _default("learning_rate", default, f"optimizer '{config.optimizer}'")
+    for place in ("data_dir", "run_dir"):
+        path = filled.get(place, getattr(config, place))
+        filled[place] = None if path is None else os.path.expanduser(path)
+    if filled["data_dir"] is not None:
+        filled["data_dir"] = os.path.abspath(filled["data_dir"])
     filled["micro_batch_size"] = config.micro_batch_size or config.batch_size
     filled["data_seed"] = config.seed if config.data_seed is None else config.data_seed
     filled["checkpoint_every"] = config.checkpoint_every or config.eval_every

@@ -45,6 +45,16 @@ class Result:
     seconds: float
 
 
+FACTS = ("step", "chosen_tick", "diverged_at", "objective", "best", "test", "seconds")
+"""What the metadata of such a run holds beside."""
+
+
+def is_finished(folder: RunFolder) -> bool:
+    """Returns whether a run folder's metadata says, undamaged, that the run goes on no more."""
+    facts = folder.metadata()
+    return facts.get("status") in FINISHED and all(name in facts for name in FACTS)
+
+
 def finish(loop: Loop, folder: RunFolder, log: RunLog) -> Result:
     """Reads the test split once, with the parameters the objective stands for, and closes the books."""
     status = "done" if loop.diverged_at is None else "diverged"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hpjax import flags
-from hpjax.config import FIELDS, NOT_PART_OF_A_RUN, Config, to_text
+from hpjax.config import FIELDS, NOT_PART_OF_A_RUN, PLACES, Config, to_text
 from hpjax.errors import ConfigError, RunFolderError
 
 FLAGS, METADATA, METRICS, EVENTS, CHECKPOINTS, LOCK = (
@@ -61,6 +61,8 @@ class RunFolder:
           RunFolderError: it is no folder, cannot be written, is used by another run, or holds other things than a run.
         """
         path = Path(path)
+        if "[" in str(path.absolute()):
+            raise RunFolderError(f"run folder '{path}' has '[' in its path, where Orbax cannot write; expected another name")
         # Asking is explained too: a name may be too long to exist, a folder above closed to this person.
         with explained(path):
             if path.exists() and not path.is_dir():
@@ -110,7 +112,7 @@ class RunFolder:
         changed = []
         for name in FIELDS:
             old, new = getattr(stored, name), getattr(config, name)
-            if name in NOT_PART_OF_A_RUN or old == new or new == "auto":
+            if name in (*NOT_PART_OF_A_RUN, *PLACES) or old == new or new == "auto":
                 continue
             changed.append(f"{name} {_shown(name, old)} -> {_shown(name, new)}")
         if changed:
@@ -119,7 +121,7 @@ class RunFolder:
                 "--overwrite or a new name"
             )
         self.resumed = True
-        return stored.replace(**{name: getattr(config, name) for name in NOT_PART_OF_A_RUN})
+        return stored.replace(**{name: getattr(config, name) for name in (*NOT_PART_OF_A_RUN, *PLACES)})
 
     def write(self, name: str, text: str) -> None:
         """Writes a whole file: to a temporary name, then renamed."""
@@ -136,11 +138,12 @@ class RunFolder:
                 raise
 
     def metadata(self) -> dict[str, Any]:
-        """Returns the content of metadata.json, empty if there is none yet."""
+        """Returns the content of metadata.json, empty if there is none yet or it is damaged."""
         try:
-            return json.loads((self.path / METADATA).read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+            content = json.loads((self.path / METADATA).read_text())
+        except (FileNotFoundError, ValueError):
             return {}
+        return content if isinstance(content, dict) else {}
 
     def update_metadata(self, **changes: Any) -> None:
         """Writes metadata.json with some entries changed."""

@@ -14,7 +14,7 @@ from hpjax.build import SingleRun
 from hpjax.checkpoints import Checkpoints
 from hpjax.config import FIELDS, NOT_PART_OF_A_RUN, Config, to_text
 from hpjax.data import Dataset
-from hpjax.errors import HpjaxError
+from hpjax.errors import HpjaxError, RunFolderError
 from hpjax.interrupt import Interrupt
 from hpjax.logs import RunLog
 from hpjax.loop import Loop
@@ -26,11 +26,12 @@ from hpjax.runfolder import CHECKPOINTS, FLAGS, RunFolder
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def run(config: Config) -> Result:
+def run(config: Config, *, leave_at_second: bool = False) -> Result:
     """Trains one trial; the same folder again goes on where it was, or returns the finished result.
 
     Args:
       config: the settings.
+      leave_at_second: whether a second Ctrl-C or SIGTERM ends the process at once, as a command line's should.
 
     Returns:
       The result.
@@ -45,20 +46,21 @@ def run(config: Config) -> Result:
     lengths, notes = resolve.lengths(config, dataset.splits["train"][1])
     lost = devices.configure()
     devices.candidates(config.devices, config.micro_batch_size or config.batch_size, config.eval_batch_size)
-    build.check_model(config, dataset)
+    scalars = resolve.traced(config, lengths)
+    build.check_parts(config, dataset, scalars)
     if config.run_dir is None:
         config = config.replace(run_dir=f"runs/{config.dataset}_{config.model}-{time.strftime('%Y%m%d-%H%M%S')}")
     with _opened(config) as (folder, config):
-        if folder.resumed and folder.metadata().get("status") in result.FINISHED:
+        if folder.resumed and result.is_finished(folder):
             return result.finished(folder, config)
         view = ProgressView(lengths.train_steps, config.progress)
         for note in (lost, *notes):
             if note is not None:
                 view.say(note)
-        with Interrupt() as interrupt:
+        with Interrupt(leave_at_second) as interrupt:
             view.say("compiling, and measuring how many devices are fastest" if config.devices == "auto" else "compiling")
-            single = build.single_run(config, dataset, resolve.traced(config, lengths))
-            _begin(folder, single, view)
+            single = build.single_run(config, dataset, scalars)
+            _begin(folder, single, dataset.fingerprint(), view)
             with _failure_noted(folder):
                 return _train(folder, single, lengths, dataset, interrupt, view)
 
@@ -110,8 +112,14 @@ def _failure_noted(folder: RunFolder) -> Iterator[None]:
         raise
 
 
-def _begin(folder: RunFolder, single: SingleRun, view: ProgressView) -> None:
-    """Writes flags.txt and metadata.json, or compares what a resumed run was made with."""
+def _begin(folder: RunFolder, single: SingleRun, data: str, view: ProgressView) -> None:
+    """Writes flags.txt and metadata.json, or compares what a resumed run was made with.
+
+    Raises:
+      RunFolderError: the data set has changed since the run was begun.
+    """
+    if folder.resumed and folder.metadata().get("data", data) != data:
+        raise RunFolderError("the data set has changed since this run was begun; expected the same data or a new name")
     identity = devices.identity(int(single.config.lane_width), int(single.config.devices))
     if single.note is not None:
         view.say(single.note)
@@ -128,6 +136,7 @@ def _begin(folder: RunFolder, single: SingleRun, view: ProgressView) -> None:
         status="running",
         command=sys.argv,
         identity=identity,
+        data=data,
         devices=[str(device) for device in single.program.mesh.devices.flat],
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
         python=sys.version.split()[0],

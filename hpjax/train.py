@@ -1,6 +1,7 @@
 """`python -m hpjax.train`: trains one trial. Flags in, exit code out."""
 
 import errno
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
         # Imported late, so that --help and a misspelt flag answer at once.
         from hpjax.runner import run
 
-        result = run(config)
+        result = run(config, leave_at_second=True)
     except HpjaxError as error:
         sys.stderr.write(f"hpjax.train: {' '.join(str(error).split())}\n")
         return 2
@@ -36,7 +37,11 @@ def main(argv: Sequence[str]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    print(summary(result))
+    try:
+        print(summary(result), flush=True)
+    except OSError:
+        # Nobody reads any more; Python would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0 if result.status == "done" else 1
 
 

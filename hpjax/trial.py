@@ -15,12 +15,12 @@ from flax import linen as nn
 from jax import lax
 
 from hpjax import optimizers, schedules
-from hpjax.data.order import example_index
+from hpjax.data.order import GENERATOR, example_index
 from hpjax.losses import LOSSES, METRICS
 from hpjax.models import Training
 
 Values = Mapping[str, jax.Array]
-"""A trial's traced scalars by name: its hyperparameters, seeds and lengths (`hyperparameters.traced` makes them)."""
+"""A trial's traced scalars by name: its hyperparameters, seeds and lengths (`resolve.traced` makes them)."""
 
 RUNNING = -1
 """`TrialState.diverged_at` of a trial whose loss has been finite so far."""
@@ -102,7 +102,7 @@ class Trial:
 
     def init(self, values: Values, examples: Examples) -> TrialState:
         """Returns the state before the first tick: parameters drawn from `values['seed']`, everything else zero."""
-        key = jax.random.fold_in(jax.random.key(values["seed"]), 0)
+        key = jax.random.fold_in(jax.random.key(values["seed"], impl=GENERATOR), 0)
         variables = dict(self.model.init(key, self.inputs(examples.x[:1])))
         params = variables.pop("params")
         transformation = optimizers.create(self.optimizer, 0.0, values)
@@ -168,7 +168,7 @@ class Trial:
           size: int32 scalar, its number of examples.
 
         Returns:
-          float32 scalars by name, `loss` first, exact over the whole split.
+          float32 scalars by name, exact over the whole split; 0 for an empty one.
         """
         share = self.eval_batch_size // self.data_shards
         names = ("loss", *self.metrics)
@@ -185,7 +185,7 @@ class Trial:
         sums = lax.fori_loop(0, batches, batch, {name: jnp.float32(0.0) for name in names})
         if self.data_axis is not None:
             sums = lax.psum(sums, self.data_axis)
-        return {name: value / size.astype(jnp.float32) for name, value in sums.items()}
+        return {name: value / jnp.maximum(size, 1).astype(jnp.float32) for name, value in sums.items()}
 
     def report(self, state: TrialState, values: Values) -> dict[str, jax.Array]:
         """Returns what a log line holds: window means by name, norms, learning rate of the last step, and progress."""
@@ -218,7 +218,7 @@ class Trial:
         position = offset + jnp.uint32(self._shard() * share) + jnp.arange(share, dtype=jnp.uint32)
         index = example_index(position, self.train_size, values["data_seed"])
         x, y = self.inputs(examples.x[index]), examples.y[index]
-        key = jax.random.fold_in(jax.random.key(values["seed"]), 1)
+        key = jax.random.fold_in(jax.random.key(values["seed"], impl=GENERATOR), 1)
         training = Training(values["dropout_rate"], position)
 
         def objective(params: Any) -> tuple[jax.Array, tuple[Any, Any]]:

@@ -443,3 +443,38 @@ def assert_full(trained, folder: Path) -> None:
     assert err.count("\n") == 1
     saved = folder / "checkpoints"
     assert [damage(path) for path in saved.glob("*") if path.name.isdecimal()] in ([], [None])
+
+
+PLUGINS = """
+from flax import linen as nn
+class Net(nn.Module):
+    outputs: int
+    @nn.compact
+    def __call__(self, x, training=None):
+        return nn.Dense(self.outputs)(x.reshape(x.shape[0], -1))
+def few(outputs):
+    return Net(5)
+def scalar(logits, labels, *, label_smoothing=0.0):
+    return (logits ** 2).mean()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--model=plugins_of_a_person:few", "gives (2, 5) for 2 examples; expected (2, 10)"),
+        ("--loss=plugins_of_a_person:scalar", "gives () for 2 examples; expected (2,)"),
+        ("--eval_batch_size=99999999", "eval_batch_size is 99999999; expected at most 1797"),
+        ("--undefok=lerning_rate", "flag 'undefok' is not for hpjax"),
+        ("--run_dir=runs/a[1]", "has '[' in its path"),
+    ],
+)
+def test_what_would_train_to_nonsense_is_refused(words, message, tmp_path, monkeypatch, capsys):
+    (tmp_path / "plugins_of_a_person.py").write_text(PLUGINS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert train.main(["train", "--devices=1", "--train_steps=20", *words.split()]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()

@@ -75,18 +75,24 @@ def test_newest_two_and_best_are_kept(tmp_path: Path, scores: list[float], expec
 
 
 def test_what_is_kept_against_the_definition(tmp_path: Path, rng: np.random.Generator) -> None:
-    """Random scores, many of them tied, opened anew in between: newest N, best N, and the last whatever it is."""
+    """Random scores, many of them tied, opened anew in between.
+
+    Kept are the newest N, the last whatever it is, what was the best when each of those was made, and the best N.
+    """
     newest, best = int(rng.integers(1, 4)), int(rng.integers(1, 4))
     checkpoints = Checkpoints(tmp_path, newest, best)
     saved: list[tuple[int, float, bool]] = []
     kept: set[int] = set()
+    best_then: dict[int, set[int]] = {}
     for tick in range(3, 75, 3):
         score, regular = float(rng.choice([math.nan, NONE, 0.0, 0.25, 0.5])), bool(rng.random() < 0.7)
         checkpoints.save(tick, STATE, {}, score, regular)
         saved = [entry for entry in saved if entry[0] in kept] + [(tick, score, regular)]
         scored = [entry for entry in saved if math.isfinite(entry[1])]
-        kept = {entry[0] for entry in [entry for entry in saved if entry[2]][-newest:]}
-        kept |= {entry[0] for entry in sorted(scored, key=lambda entry: -entry[1])[:best]} | {tick}
+        ranked = [entry[0] for entry in sorted(scored, key=lambda entry: -entry[1])]
+        best_then[tick] = set(ranked[:1])
+        recent = {entry[0] for entry in [entry for entry in saved if entry[2]][-newest:]} | {tick}
+        kept = recent.union(ranked[:best], *(best_then[entry] for entry in recent))
         assert checkpoints.ticks() == sorted(kept)
         if rng.random() < 0.2:
             checkpoints.close()

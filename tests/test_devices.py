@@ -74,3 +74,26 @@ def test_one_device_a_core_or_a_line_that_says_what_is_lost():
 def test_the_persons_own_number_of_devices_stays():
     assert output(CHOSEN, JAX_NUM_CPU_DEVICES="3").split() == ["None", "3"]
     assert output(CHOSEN, XLA_FLAGS="--xla_force_host_platform_device_count=5").split() == ["None", "5"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"JAX_ENABLE_X64": "1"}, "JAX_ENABLE_X64 is set; expected float32"),
+        ({"JAX_PLATFORMS": "nonsense"}, "JAX finds no device (JAX_PLATFORMS is 'nonsense')"),
+    ],
+)
+def test_jax_that_cannot_be_used_is_one_line(environment, message):
+    command = [sys.executable, "-m", "hpjax.train", "--train_steps=2"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": "", **environment})
+    assert ended.returncode == 2
+    assert message in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_another_default_generator_changes_no_trial():
+    code = (
+        "import jax; from hpjax.data.order import example_index as f; "
+        "print(f(jax.numpy.arange(9, dtype='uint32'), 300, 1).tolist())"
+    )
+    assert output(code, JAX_DEFAULT_PRNG_IMPL="rbg") == output(code)

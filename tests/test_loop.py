@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import runs
 
 import hpjax
+import runs
 from hpjax import build, loop, resolve, runner, train
 from hpjax.build import SingleRun
 from hpjax.checkpoints import Checkpoints
@@ -180,7 +180,7 @@ def test_the_host_waits_only_for_the_chunk_before(tmp_path: Path, monkeypatch: p
     single, lengths, dataset = prepared(tmp_path, checkpoint_every="20", eval_every="20")
     log, checkpoints = RunLog(tmp_path, True), Checkpoints(tmp_path / "checkpoints", 1, 1)
     one = Loop(single, lengths, Objective("val/accuracy", True, "best"), dataset.splits, log, checkpoints)
-    one.train(Interrupt(), ProgressView(40, False))
+    one.train(Interrupt(leave_at_second=True), ProgressView(40, False))
     log.close()
     checkpoints.close()
     plain, full = ["chunk"], ["chunk", "evaluate", "take"]
