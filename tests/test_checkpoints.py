@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-import runs
 
 import hpjax
+import whole_runs as runs
 from hpjax import build, resolve
 from hpjax import checkpoints as checkpoints_module
 from hpjax.checkpoints import Checkpoints, damage

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import runs
 from tensorboard.backend.event_processing import data_provider, event_accumulator, plugin_event_multiplexer
 from tensorboard.context import RequestContext
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups, metadata
 
 import hpjax
+import whole_runs as runs
 from hpjax.errors import RunFolderError
 from hpjax.logs import RunLog, read_history
 from hpjax.runfolder import METRICS

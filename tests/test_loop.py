@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import hpjax
-import runs
+import whole_runs as runs
 from hpjax import build, loop, resolve, runner, train
 from hpjax.build import SingleRun
 from hpjax.checkpoints import Checkpoints

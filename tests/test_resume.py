@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runs
 
 import hpjax
+import whole_runs as runs
 from hpjax.loop import Loop
 
 KILLS = ["any time"] * 3 + ["save begun"] * 3 + ["state written"] * 2 + ["renamed"] * 2

@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-import runs
 
 import hpjax
+import whole_runs as runs
 from hpjax import build, devices, flags
 from hpjax.config import to_text
 from hpjax.errors import RunFolderError
