@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from hpjax import train
+from hpjax import resolve, train
 from hpjax.checkpoints import damage
 
 ROOT = Path(__file__).parent.parent
@@ -473,6 +473,8 @@ def test_what_would_train_to_nonsense_is_refused(words, message, tmp_path, monke
     (tmp_path / "plugins_of_a_person.py").write_text(PLUGINS)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
+    for registry in resolve.PARTS.values():
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     assert train.main(["train", "--devices=1", "--train_steps=20", *words.split()]) == 2
     error = capsys.readouterr().err
     assert message in error
