@@ -348,3 +348,33 @@ def test_running_again_returns_the_finished_result(run: Path, finished: Path, mo
     assert again.best == facts["best"]
     assert again.test == facts["test"]
     assert again.run_dir == run
+
+
+# What may have changed since.
+
+
+def test_other_data_is_refused_and_keeps_the_run(run: Path) -> None:
+    (run / "metadata.json").write_text(json.dumps({**runs.metadata(run), "status": "running", "data": "0" * 32}))
+    before = content(run)
+    with pytest.raises(RunFolderError, match="the data set has changed since this run was begun"):
+        hpjax.run(runs.config(run))
+    assert content(run) == before
+
+
+@pytest.mark.parametrize("damage", ["[]", "\xff", '{"status": "done"}', ""])
+def test_damaged_metadata_is_written_anew(run: Path, finished: Path, damage: str) -> None:
+    (run / "metadata.json").write_bytes(damage.encode("latin-1"))
+    result = hpjax.run(runs.config(run))
+    assert result.test == runs.metadata(finished)["test"]
+    assert runs.metadata(run)["status"] == "done"
+
+
+def test_a_reader_that_leaves_does_not_end_the_run(tmp_path: Path) -> None:
+    words = " ".join(
+        [sys.executable, "-m", "hpjax.train", *runs.flags(tmp_path / "run"), "| head -1; exit ${PIPESTATUS[0]}"]
+    )
+    ended = subprocess.run(
+        ["bash", "-c", words], capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(runs.ROOT)}
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert runs.metadata(tmp_path / "run")["status"] == "done"
