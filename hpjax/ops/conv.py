@@ -1,7 +1,7 @@
 """The convolution operator: 2-D convolution, bias and activation in one.
 
-On a CPU the patches are cut out by slices and multiplied as one matrix product, because `lax.conv` inside a loop runs there
-at a fortieth of its speed outside (2.6 against 117 GF/s); elsewhere it is `lax.conv_general_dilated`.
+On a CPU the patches are cut out by slices and multiplied as one matrix product, because `lax.conv` inside a loop is
+slow there (BUILD_NOTES.md has the figure); elsewhere it is `lax.conv_general_dilated`.
 """
 
 from collections.abc import Sequence
