@@ -1,17 +1,21 @@
 """The flags, generated from `Config`, and flagfiles. The only module that knows of flags; the library never reads them."""
 
+import dataclasses
 import re
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags as absl_flags
 
 from hpjax import config as config_lib
-from hpjax.config import FIELDS, GROUPS, NOT_PART_OF_A_RUN, Config
+from hpjax.config import FIELDS, NOT_PART_OF_A_STUDY, STUDY_FIELDS, STUDY_GROUPS, Config, StudyConfig
 from hpjax.errors import ConfigError, did_you_mean
+from hpjax.settings.fields import Lines
+
+Fields = Mapping[str, dataclasses.Field[Any]]
 
 
 class _Parser(absl_flags.ArgumentParser):
@@ -32,11 +36,14 @@ class _Parser(absl_flags.ArgumentParser):
         return "setting"
 
 
-def define() -> absl_flags.FlagValues:
-    """Returns new flags, one for each setting of `Config`; a flag that is not given is None."""
+def define(fields: Fields = FIELDS) -> absl_flags.FlagValues:
+    """Returns new flags, one for each setting; a flag that is not given is None."""
     values = absl_flags.FlagValues()
-    for name, field in FIELDS.items():
-        if config_lib.kind(name) is bool:
+    for name, field in fields.items():
+        if config_lib.kind(name) is Lines:
+            several: Any = absl_flags.MultiFlag(_Parser(name), None, name, None, field.metadata["help"])
+            absl_flags.DEFINE_flag(several, values)
+        elif config_lib.kind(name) is bool:
             flag = absl_flags.BooleanFlag(name, None, field.metadata["help"])
             flag.parser = _Parser(name)
             absl_flags.DEFINE_flag(flag, values)
@@ -55,10 +62,20 @@ def parse(argv: Sequence[str]) -> Config:
     Raises:
       ConfigError: an unknown flag, a bad value, an argument that is no flag, or a flagfile that cannot be read.
     """
-    values = define()
+    return Config(**_given(argv, FIELDS))
+
+
+def parse_study(argv: Sequence[str]) -> tuple[Config, StudyConfig]:
+    """Returns the config of the trials and that of the study that a command line gives; see `parse`."""
+    given = _given(argv, {**FIELDS, **STUDY_FIELDS})
+    of_study = {name: given.pop(name) for name in STUDY_FIELDS if name in given}
+    return Config(**given), StudyConfig(**of_study)
+
+
+def _given(argv: Sequence[str], fields: Fields) -> dict[str, Any]:
+    values = define(fields)
     _read(values, list(argv[1:]), ())
-    given: dict[str, Any] = {name: values[name].value for name in FIELDS if values[name].value is not None}
-    return Config(**given)
+    return {name: values[name].value for name in fields if values[name].value is not None}
 
 
 def _read(values: absl_flags.FlagValues, words: Sequence[str], inside: tuple[Path, ...]) -> None:
@@ -104,7 +121,7 @@ def _take(values: absl_flags.FlagValues, words: Sequence[str]) -> None:
     try:
         rest = values(["", *words])
     except absl_flags.UnrecognizedFlagError as error:
-        near = did_you_mean(error.flagname, [*FIELDS, "flagfile"]) or "; --helpfull lists all flags"
+        near = did_you_mean(error.flagname, [*values, "flagfile"]) or "; --helpfull lists all flags"
         raise ConfigError(f"flag '{error.flagname}' is unknown{near}") from None
     except absl_flags.IllegalFlagValueError as error:
         # absl puts "flag --name=value: " before the message of `_Parser`, which says as much.
@@ -124,31 +141,37 @@ def _explained(message: str) -> str:
     return message
 
 
-def to_flagfile(config: Config, header: Sequence[str] = ()) -> str:
+def to_flagfile(config: Config, header: Sequence[str] = (), study: StudyConfig | None = None) -> str:
     """Returns a resolved config as a flagfile: all but the settings that are not part of a run.
 
     Args:
       config: the config; a setting that is None is written as a comment.
       header: lines of comment at the top.
+      study: the study's settings, where it is a study's flagfile.
     """
     lines = [f"# {line}" for line in header]
-    for name in FIELDS:
-        if name in GROUPS:
-            lines += ["", f"# {GROUPS[name]}"]
-        if name in NOT_PART_OF_A_RUN:
+    for name in (*FIELDS, *(STUDY_FIELDS if study else ())):
+        if name in STUDY_GROUPS:
+            lines += ["", f"# {STUDY_GROUPS[name]}"]
+        if name in NOT_PART_OF_A_STUDY:
             continue
-        value = getattr(config, name)
+        value = getattr(config if name in FIELDS else study, name)
+        if config_lib.kind(name) is Lines:
+            lines += [f"--{name}={text}" for text in value]
+            continue
         lines.append(f"# {name}: not used" if value is None else f"--{name}={config_lib.to_text(name, value)}")
     return "\n".join(lines) + "\n"
 
 
-def help_text(program: str, description: str, full: bool) -> str:
+def help_text(program: str, description: str, full: bool, fields: Fields = FIELDS) -> str:
     """Returns the help: the main flags in groups, or all of them."""
-    lines = [description, "", f"usage: {program} [--flagfile=FILE] [--name=value ...]", ""]
-    for name, field in FIELDS.items():
-        if name in GROUPS:
-            lines += ["", GROUPS[name] + ":"]
+    lines = [description, "", f"usage: {program} [--flagfile=FILE] [--name=value ...]"]
+    group = ""
+    for name, field in fields.items():
+        group = f"{STUDY_GROUPS[name]}:" if name in STUDY_GROUPS else group
         if full or field.metadata["main"]:
+            lines += ["", group] if group else []
+            group = ""
             default = "" if field.default is None else f" (default: {config_lib.to_text(name, field.default)})"
             text = field.metadata["help"] + default
             lines += textwrap.wrap(text, 110, initial_indent=f"  --{name:<22} ", subsequent_indent=" " * 27)

@@ -1,28 +1,61 @@
 """Names for the parts of a trial: schedules, optimizers, models, losses, data sets."""
 
+import functools
 import importlib
 import inspect
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+import typing
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from jax.typing import ArrayLike as Scalar
 
 from hpjax import errors
 from hpjax.config import FIELDS
 
 F = TypeVar("F", bound=Callable[..., Any])
+REQUIRED = inspect.Parameter.empty
+"""What `settings` gives for a setting without a default."""
+
+
+class Setting(NamedTuple):
+    """A keyword-only parameter of an entry."""
+
+    name: str
+    default: Any
+    traced: bool
+
+
+@functools.lru_cache(maxsize=1024)
+def settings_of(entry: Callable[..., Any]) -> tuple[Setting, ...]:
+    """Returns an entry's settings; remembered, for a study asks for them again with every trial."""
+    scalar = set(typing.get_args(Scalar))
+    parameters = inspect.signature(entry).parameters.values()
+    return tuple(
+        Setting(p.name, p.default, scalar <= set(typing.get_args(p.annotation)))
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY
+    )
 
 
 class Registry(Generic[F]):
-    """Functions of one kind by name. An entry's settings are the keyword-only parameters of its function."""
+    """Functions of one kind by name. An entry's settings are the keyword-only parameters of its function.
+
+    A setting annotated `Scalar`, or as a union with it, is traced: it may differ between the lanes of one program. Any other
+    is static. A setting
+    whose name is no flag is the entry's own, given by `--set=name=value`; it needs a default, which also says its type.
+    """
 
     def __init__(self, kind: str):
         self.kind = kind
         self._entries: dict[str, F] = {}
+        # Apart: what one run imports is no part of another run in this process.
+        self._imported: dict[str, F] = {}
 
     def register(self, entry: F) -> F:
         """Decorator: adds a function under its own name."""
         if entry.__name__ in self._entries:
             raise ValueError(f"{self.kind} '{entry.__name__}' is registered twice")
-        self._entries[entry.__name__] = entry
+        self._entries[entry.__name__] = self._checked(entry.__name__, entry)
         return entry
 
     def names(self) -> tuple[str, ...]:
@@ -39,23 +72,74 @@ class Registry(Generic[F]):
 
         Raises:
           ConfigError: no such entry; or what a plug-in's name leads to does not exist, is no function, or has a
-            keyword-only parameter that is no setting.
+            keyword-only parameter that is no flag and has no default.
         """
-        if name not in self._entries and ":" in name:
-            self._entries[name] = self._load(name)
-        if name not in self._entries:
+        # A kind that has none of ours knows only plug-ins.
+        if name in self._entries:
+            return self._entries[name]
+        if ":" not in name and self._entries:
             raise errors.unknown(self.kind, name, self._entries)
-        return self._entries[name]
+        if name not in self._imported:
+            self._imported[name] = self._checked(name, self._load(name))
+        return self._imported[name]
 
     def settings(self, name: str) -> dict[str, Any]:
-        """Returns the entry's keyword-only parameters with their defaults (`inspect.Parameter.empty` if none)."""
-        parameters = inspect.signature(self.get(name)).parameters.values()
-        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        """Returns the entry's keyword-only parameters with their defaults (`REQUIRED` if none)."""
+        return {setting.name: setting.default for setting in self._parameters(name)}
+
+    def traced(self, name: str) -> tuple[str, ...]:
+        """Returns the names of the entry's traced settings."""
+        return tuple(setting.name for setting in self._parameters(name) if setting.traced)
+
+    def static(self, name: str) -> tuple[str, ...]:
+        """Returns the names of the entry's other settings."""
+        return tuple(setting.name for setting in self._parameters(name) if not setting.traced)
+
+    def own(self, name: str) -> dict[str, Any]:
+        """Returns those of the entry's settings that are no flags, with their defaults."""
+        return {setting: default for setting, default in self.settings(name).items() if setting not in FIELDS}
 
     def default(self, name: str, parameter: str) -> Any:
-        """Returns the default of any parameter of the entry (`inspect.Parameter.empty` if none)."""
+        """Returns the default of any parameter of the entry (`REQUIRED` if none)."""
         parameters = inspect.signature(self.get(name)).parameters
-        return parameters[parameter].default if parameter in parameters else inspect.Parameter.empty
+        return parameters[parameter].default if parameter in parameters else REQUIRED
+
+    def check_call(self, name: str, *arguments: str) -> None:
+        """Refuses an entry that cannot be called with some arguments by position beside its settings.
+
+        Args:
+          name: the entry.
+          *arguments: what they are, for the message.
+
+        Raises:
+          ConfigError: it takes fewer, or needs more.
+        """
+        signature = inspect.signature(self.get(name))
+        given = {p.name: None for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
+        try:
+            signature.bind(*arguments, **given)
+        except TypeError as error:
+            raise errors.ConfigError(f"{self.kind} '{name}' is not called as ({', '.join(arguments)}): {error}") from None
+
+    def _parameters(self, name: str) -> tuple[Setting, ...]:
+        entry = self.get(name)
+        # A plug-in may be an object that cannot be hashed.
+        return settings_of(entry) if isinstance(entry, Hashable) else settings_of.__wrapped__(entry)
+
+    def _checked(self, name: str, entry: F) -> F:
+        try:
+            parameters = inspect.signature(entry).parameters.values()
+        except (TypeError, ValueError):
+            raise errors.ConfigError(f"{self.kind} '{name}' is {entry!r}; expected a function with a signature") from None
+        for parameter in parameters:
+            own = parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in FIELDS
+            if own and not isinstance(parameter.default, (bool, int, float, str)):
+                near = errors.did_you_mean(parameter.name, FIELDS)
+                raise errors.ConfigError(
+                    f"{self.kind} '{name}' takes '{parameter.name}', which is no flag; expected a default that is a number, "
+                    f"true, false or a text{near}"
+                )
+        return entry
 
     def _load(self, name: str) -> F:
         module, _, attribute = name.partition(":")
@@ -68,14 +152,4 @@ class Registry(Generic[F]):
         if not hasattr(loaded, attribute):
             near = errors.did_you_mean(attribute, vars(loaded))
             raise errors.ConfigError(f"{self.kind} '{name}': module '{module}' has no '{attribute}'{near}")
-        entry = getattr(loaded, attribute)
-        try:
-            parameters = inspect.signature(entry).parameters.values()
-        except (TypeError, ValueError):
-            raise errors.ConfigError(f"{self.kind} '{name}' is {entry!r}; expected a function with a signature") from None
-        for parameter in parameters:
-            # It could never be given, and would stand among the settings of every later run in this process.
-            if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in FIELDS:
-                near = errors.did_you_mean(parameter.name, FIELDS)
-                raise errors.ConfigError(f"{self.kind} '{name}' takes '{parameter.name}', which is no setting{near}")
-        return entry
+        return getattr(loaded, attribute)

@@ -1,0 +1,1 @@
+"""The settings of a run, a module a group; `hpjax.config.Config` joins them."""
