@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from hpjax.errors import HpjaxError as HpjaxError
     from hpjax.result import Result as Result
     from hpjax.runner import run as run
+    from hpjax.study.search import Search as Search
+    from hpjax.study.study import Study as Study
+    from hpjax.study.study import load_study as load_study
+    from hpjax.study.study import run_sweep as run_sweep
 
 __version__ = "0.1.0"
 
@@ -20,12 +24,32 @@ _LAZY = {
     "HpjaxError": ("hpjax.errors", "HpjaxError"),
     "Result": ("hpjax.result", "Result"),
     "configure_devices": ("hpjax.devices", "configure"),
+    "Search": ("hpjax.study.search", "Search"),
+    "Study": ("hpjax.study.study", "Study"),
+    "load_study": ("hpjax.study.study", "load_study"),
     "run": ("hpjax.runner", "run"),
+    "run_sweep": ("hpjax.study.study", "run_sweep"),
 }
-__all__ = ["Config", "HpjaxError", "Result", "__version__", "configure_devices", "run"]
+_MODULES = ("data", "inspection", "losses", "metrics", "models", "ops", "optimizers", "sample", "schedules")
+"""Modules that are there without being imported by name: `hpjax.schedules.create(...)`."""
+
+__all__ = [
+    "Config",
+    "HpjaxError",
+    "Result",
+    "Search",
+    "Study",
+    "__version__",
+    "configure_devices",
+    "load_study",
+    "run",
+    "run_sweep",
+]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"hpjax.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module 'hpjax' has no attribute '{name}'")
     module, attribute = _LAZY[name]

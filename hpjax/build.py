@@ -1,22 +1,29 @@
 """From a resolved config and its data set to a program on the devices."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
-from hpjax import devices
+from hpjax import devices, metrics, optimizers, resolve, schedules, scheduling
+from hpjax.batch import Examples, Reader
 from hpjax.config import Config
-from hpjax.data import DATASETS, Dataset
-from hpjax.data.dataset import check
-from hpjax.errors import ConfigError, DataError
+from hpjax.data import DATASETS, Dataset, augment
+from hpjax.errors import ConfigError
+from hpjax.initial import Initial
+from hpjax.initial import load as load_initial
 from hpjax.lanes import LaneProgram, Layout
-from hpjax.losses import LOSSES, METRICS
+from hpjax.losses import LOSSES
 from hpjax.models import MODELS
 from hpjax.objective import Objective
-from hpjax.trial import Examples, Trial, TrialState, Values
+from hpjax.registry import REQUIRED
+from hpjax.resolve import static_settings
+from hpjax.trial import Trial, TrialState, Values
 
 
 def load(config: Config) -> Dataset:
@@ -26,33 +33,98 @@ def load(config: Config) -> Dataset:
       DataError: it is missing or damaged.
       ConfigError: a split that the objective needs is empty.
     """
-    dataset = DATASETS.get(config.dataset)(**_settings(config, DATASETS.settings(config.dataset)))
-    if not isinstance(dataset, Dataset):
-        raise DataError(f"dataset '{config.dataset}' gave a {type(dataset).__name__}; expected a hpjax.data.Dataset")
-    check(dataset)
-    most = max(len(dataset.x), Config().eval_batch_size)
+    dataset = DATASETS.load(config.dataset, static_settings(config, "dataset"))
+    if config.folds is not None:
+        dataset = dataset.folded(config.folds, config.fold)
+    most = max(len(dataset.y), Config().eval_batch_size)
     if config.eval_batch_size > most:
         raise ConfigError(f"eval_batch_size is {config.eval_batch_size}; expected at most {most}")
-    split = config.objective.partition("/")[0]
+    split = (config.objective or "").partition("/")[0]
     if dataset.splits[split][1] == 0:
         raise ConfigError(f"objective is '{config.objective}'; the data set has no {split} split to measure it on")
     return dataset
 
 
 def trial(config: Config, dataset: Dataset) -> Trial:
-    """Returns the static part of a resolved config's trial."""
-    model = MODELS.get(config.model)(dataset.num_classes, **_settings(config, MODELS.settings(config.model)))
-    return Trial(
-        model=model,
-        optimizer=config.optimizer,
-        loss=config.loss,
-        metrics=METRICS.names(),
-        micro_batch_size=config.micro_batch_size or config.batch_size,
-        eval_batch_size=config.eval_batch_size,
+    """Returns the static part of a resolved config's trial.
+
+    Raises:
+      ConfigError: rules that do not fit the model's parameters, or augmentation that does not fit the inputs.
+    """
+    model = MODELS.get(config.model)(dataset.outputs, **static_settings(config, "model"))
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"model '{config.model}' gave a {type(model).__name__}; expected a Linen or NNX module")
+    reader = Reader(
+        task=dataset.task,
         train_size=dataset.splits["train"][1],
+        window=dataset.window,
+        tokens=dataset.tokens,
         scale=dataset.scale,
         shift=dataset.shift,
+        augment=config.augment,
+        augment_settings=static_settings(config, "augment"),
+        mixup=config.mixup_alpha is not None,
+        fold_size=0 if config.folds is None else dataset.splits["val"][1],
     )
+    augment.check(config.augment, dataset.name, dataset.x.shape[1:])
+    if reader.mixup and dataset.tokens:
+        raise ConfigError(
+            f"mixup_alpha is {config.mixup_alpha}; expected none for '{dataset.name}', whose inputs are tokens"
+        )
+    best = resolve.objective(config)
+    split, _, name = best.name.partition("/")
+    part = Trial(
+        model=model,
+        reader=reader,
+        optimizer=config.optimizer,
+        optimizer_settings=static_settings(config, "optimizer"),
+        common=optimizers.OPTIMIZERS.in_use(config.optimizer, dataclasses.asdict(config)),
+        schedules=schedules.plugins(scheduling.names(config)),
+        sam=config.sam_rho is not None,
+        ema=config.ema_decay is not None,
+        loss=config.loss or "",
+        loss_settings=static_settings(config, "loss"),
+        metrics=config.metrics or (),
+        masked=dataset.window is None and dataset.y.dtype.kind == "i" and bool((dataset.y < 0).any()),
+        observed=(name, best.maximise) if split == "val" and _is_mean(name) else ("loss", False),
+        micro_batch_size=config.micro_batch_size or config.batch_size,
+        eval_batch_size=config.eval_batch_size,
+        capacity=max(size for _, size in dataset.splits.values()),
+        share_batches=config.share_batches,
+        native=config.native == "on",
+    )
+    return dataclasses.replace(part, rules=_rules(config, variables(part, dataset)["params"]))
+
+
+def _is_mean(name: str) -> bool:
+    return name == "loss" or metrics.is_mean(name)
+
+
+def _rules(config: Config, params: Any) -> optimizers.Rules:
+    return optimizers.Rules.create(params, config.decay_rules, config.learning_rate_rules, config.freeze)
+
+
+def variables(part: Trial, dataset: Dataset) -> dict[str, Any]:
+    """Returns the shapes of a model's variables: nested dicts by collection."""
+
+    def initial(examples: Examples) -> Any:
+        return part.model.init(jax.random.key(0), part.reader.read(examples, jnp.zeros(1, jnp.int32))[0])
+
+    return jax.eval_shape(initial, Examples(dataset.x, dataset.y))  # type: ignore[arg-type]
+
+
+def initial(config: Config, dataset: Dataset) -> Initial | None:
+    """Returns the variables that a resolved config's run begins with, or None; raises ConfigError if they do not fit."""
+    if config.init_from is None:
+        return None
+    return load_initial(config.init_from, variables(trial(config, dataset), dataset))
+
+
+def like(part: Trial, scalars: Mapping[str, Any], examples: Examples) -> TrialState:
+    """Returns NumPy zeros in the structure of a trial's state."""
+    alone = dataclasses.replace(part, data_axis=None, data_shards=1)
+    shapes = jax.eval_shape(alone.init, dict(scalars), examples)
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def check_parts(config: Config, dataset: Dataset, scalars: Mapping[str, Any]) -> None:
@@ -61,30 +133,84 @@ def check_parts(config: Config, dataset: Dataset, scalars: Mapping[str, Any]) ->
     Args:
       config: a resolved config.
       dataset: its data.
-      scalars: its traced scalars, by name.
+      scalars: its traced values, by name.
 
     Raises:
-      ConfigError: the model does not give one output a class, or the loss one value an example. What a part of one's own
+      ConfigError: the model does not give one output a class, or the loss one value an item. What a part of one's own
         raises comes through as it is.
     """
+    _check_plugins(config)
+    if config.batch_size_schedule is not None:
+        _check_batch(config, scalars)
     part = dataclasses.replace(trial(config, dataset), data_axis=None)
-    classes = dataset.num_classes
+    examples = Examples(dataset.x, dataset.y)  # type: ignore[arg-type]
 
-    def outputs(x: jax.Array) -> Any:
-        x = part.inputs(x)
-        return part.model.apply(part.model.init(jax.random.key(0), x), x)
+    def outputs(examples: Examples) -> Any:
+        x, y = part.reader.read(examples, jnp.zeros(2, jnp.int32))
+        return part.model.apply(part.model.init(jax.random.key(0), x), x), y
 
     def tick(values: Values, examples: Examples) -> TrialState:
         return part.tick(part.init(values, examples), values, examples)
 
-    two = jax.ShapeDtypeStruct((2, *dataset.x.shape[1:]), dataset.x.dtype)
-    logits = jax.eval_shape(outputs, two)
-    if getattr(logits, "shape", None) != (2, classes):
-        raise ConfigError(f"model '{config.model}' gives {_shape(logits)} for 2 examples; expected (2, {classes})")
-    loss = jax.eval_shape(LOSSES.get(config.loss), logits, jax.ShapeDtypeStruct((2,), np.int32))
-    if getattr(loss, "shape", None) != (2,):
-        raise ConfigError(f"loss '{config.loss}' gives {_shape(loss)} for 2 examples; expected (2,)")
-    jax.eval_shape(tick, dict(scalars), Examples(dataset.x, dataset.y))  # type: ignore[arg-type]
+    given, targets = jax.eval_shape(outputs, examples)
+    # A class for each item of a sequence, too; of other tasks the last axis is the outputs'.
+    items = targets.shape if dataset.task in ("classification", "language") else targets.shape[:1]
+    expected = (*items, dataset.outputs)
+    if getattr(given, "shape", None) != expected:
+        raise ConfigError(f"model '{config.model}' gives {_shape(given)} for 2 examples; expected {expected}")
+    loss = jax.eval_shape(functools.partial(LOSSES.get(part.loss), **part.loss_settings), given, targets)
+    if getattr(loss, "shape", None) != expected[:-1]:
+        raise ConfigError(f"loss '{config.loss}' gives {_shape(loss)} for 2 examples; expected {expected[:-1]}")
+    for name in config.metrics or ():
+        value = jax.eval_shape(metrics.METRICS.get(name), given, targets)
+        items = expected[:-1] if metrics.is_mean(name) else expected[:1]
+        if getattr(value, "shape", ())[: None if metrics.is_mean(name) else 1] != items:
+            raise ConfigError(f"metric '{name}' gives {_shape(value)} for 2 examples; expected {items}, one value an item")
+    jax.eval_shape(tick, dict(scalars), examples)
+
+
+def _check_batch(config: Config, scalars: Mapping[str, Any]) -> None:
+    """Refuses a schedule of the batch size that would change nothing, for a batch is a whole number of micro-batches."""
+    micro, batch = config.micro_batch_size or config.batch_size, schedules.QUANTITIES.index("batch_size")
+    steps = np.linspace(0, scalars["train_steps"] - 1, min(scalars["train_steps"], 1000)).astype(np.int32)
+    extra = schedules.plugins(scheduling.names(config))
+
+    def factor(step: jax.Array) -> jax.Array:
+        return schedules.factors(jnp.full(len(schedules.QUANTITIES), step), scalars, 1.0, extra)[batch]
+
+    ticks = np.maximum(np.round(np.asarray(jax.vmap(factor)(jnp.asarray(steps))) * scalars["accumulation"]), 1)
+    if (ticks == scalars["accumulation"]).all():
+        raise ConfigError(
+            f"batch_size_schedule changes nothing: a batch is a whole number of micro-batches of {micro}, at least one; "
+            "expected a smaller micro_batch_size, or a schedule that grows"
+        )
+
+
+def _check_plugins(config: Config) -> None:
+    """Refuses an optimizer, a loss or a schedule of one's own that is not what such a part is."""
+    if ":" in config.optimizer:
+        optimizers.OPTIMIZERS.check_call(config.optimizer, "learning_rate")
+        entry = optimizers.OPTIMIZERS.get(config.optimizer)
+        given = entry(
+            0.1,
+            **{
+                name: value
+                for name, value in optimizers.OPTIMIZERS.settings(config.optimizer).items()
+                if not optimizers.OPTIMIZERS.is_common(config.optimizer, name)
+            },
+        )
+        if not (hasattr(given, "init") and hasattr(given, "update")):
+            raise ConfigError(
+                f"optimizer '{config.optimizer}' gave a {type(given).__name__}; expected an optax.GradientTransformation"
+            )
+    LOSSES.check_call(config.loss or "", "outputs", "targets")
+    for setting in LOSSES.traced(config.loss or ""):
+        if LOSSES.settings(config.loss or "")[setting] is REQUIRED:
+            raise ConfigError(f"loss '{config.loss}' takes '{setting}'; expected a default, which evaluations measure with")
+    for name in config.metrics or ():
+        metrics.METRICS.check_call(name, "outputs", "targets")
+    for name in schedules.plugins(scheduling.names(config)):
+        schedules.check_plugin(name)
 
 
 def _shape(given: Any) -> str:
@@ -93,7 +219,7 @@ def _shape(given: Any) -> str:
 
 def objective(config: Config) -> Objective:
     """Returns a config's objective."""
-    return Objective.parse(config.objective, config.objective_value, METRICS.names())
+    return resolve.objective(config)
 
 
 @dataclasses.dataclass
@@ -106,6 +232,7 @@ class SingleRun:
       examples: the data set, on the devices.
       config: the config with devices and lane width as numbers.
       note: what was measured to choose them, or None.
+      target_scale: what a regression's targets were divided by.
     """
 
     program: LaneProgram
@@ -113,47 +240,65 @@ class SingleRun:
     examples: Examples
     config: Config
     note: str | None
+    target_scale: float | tuple[float, ...] = 1.0
 
     def init(self) -> TrialState:
         """Returns the states before the first tick."""
         return self.program.init(self.values, self.examples)
 
-    def like(self) -> Any:
+    def like(self) -> TrialState:
         """Returns NumPy zeros in the structure of the trial's state."""
-        shapes = jax.eval_shape(lambda: self.program.take(self.init(), 0))
-        return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        scalars = jax.tree.map(lambda leaf: np.asarray(leaf[0]), self.values)
+        return like(self.program.trial, scalars, self.examples)
+
+    def evaluated(self, state: TrialState) -> Any:
+        """Returns the parameters of the trial's state that are evaluated, as NumPy arrays."""
+        return jax.device_get(self.program.trial.evaluated(state))
+
+    @property
+    def scheduled(self) -> tuple[str, ...]:
+        """What follows a schedule beside the learning rate."""
+        return tuple(q for q in schedules.QUANTITIES[1:] if getattr(self.config, f"{q}_schedule") is not None)
+
+    @property
+    def observes(self) -> bool:
+        """Whether a schedule watches the evaluations."""
+        return "plateau" in self.config.schedule
 
 
-def single_run(config: Config, dataset: Dataset, scalars: dict[str, Any]) -> SingleRun:
+def single_run(config: Config, dataset: Dataset, scalars: dict[str, Any], initial: Initial | None = None) -> SingleRun:
     """Returns a resolved config's run on the devices; `auto` devices on a CPU are measured.
 
     Args:
       config: a resolved config.
       dataset: its data.
-      scalars: its traced scalars, by name.
+      scalars: its traced values, by name.
+      initial: variables to begin with.
 
     Raises:
       ConfigError: the devices do not exist or do not divide the batches.
     """
     width = 1 if config.lane_width == "auto" else int(config.lane_width)
     part = trial(config, dataset)
-    choices = devices.candidates(config.devices, part.micro_batch_size, part.eval_batch_size)
+    choices = devices.candidates(config.devices, part.micro_batch_size, part.eval_batch_size, config.lane_devices)
+    # XLA compiles a program for several devices otherwise than one for a single device, and it rounds otherwise.
+    lanes = width * config.lane_devices
     made: dict[int, SingleRun] = {}
 
     def make(number: int) -> SingleRun:
-        layout = Layout(lanes=width, width=width, data_devices=number, parallel=config.parallel)  # type: ignore[arg-type]
+        layout = Layout(lanes, width, config.lane_devices, number, config.parallel)  # type: ignore[arg-type]
         program = LaneProgram(part, layout)
         idle = {**scalars, "train_steps": np.int32(0)}
-        values = program.put_values([scalars] + [idle] * (width - 1))
+        values = program.put_values([scalars] + [idle] * (lanes - 1))
         chosen = config.replace(devices=str(number), lane_width=str(width))
-        examples = program.put_examples(Examples(dataset.x, dataset.y))  # type: ignore[arg-type]
-        return SingleRun(program, values, examples, chosen, None)
+        examples = program.put_examples(Examples(dataset.x, dataset.y, initial and initial.variables))  # type: ignore[arg-type]
+        return SingleRun(program, values, examples, chosen, None, dataset.target_scale)
 
     def runner(number: int) -> Any:
         made[number] = run = make(number)
         # Rate 0 cannot diverge, and the probe must not end with the run.
         endless = {**scalars, "train_steps": np.int32(2**30), "learning_rate": np.float32(0)}
-        values = run.program.put_values([endless] * width)
+        values = run.program.put_values([endless] * lanes)
         states = run.init()
 
         def ticks(number_of_ticks: int) -> Any:
@@ -167,7 +312,3 @@ def single_run(config: Config, dataset: Dataset, scalars: dict[str, Any]) -> Sin
         return make(choices[0])
     best, note = devices.fastest(choices, runner)
     return dataclasses.replace(made[best], note=note)
-
-
-def _settings(config: Config, names: Any) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in names}

@@ -81,9 +81,9 @@ class Checkpoints:
         state = self._orbax.restore(folder / STATE, args=ocp.args.StandardRestore(like))
         return state, json.loads((folder / RECORD).read_text())["record"]
 
-    def restore_params(self, tick: int) -> Any:
-        """Returns the parameters of a checkpoint, nested dicts of NumPy arrays; raises RunFolderError if it is damaged."""
-        return self._orbax.restore(self._intact(tick) / STATE, args=ocp.args.StandardRestore())["params"]
+    def record(self, tick: int) -> dict[str, Any]:
+        """Returns the record of a checkpoint alone; raises RunFolderError if it is damaged."""
+        return json.loads((self._intact(tick) / RECORD).read_text())["record"]
 
     def newest_first(self) -> Iterator[tuple[int, str | None]]:
         """Yields checkpoints, newest first: the tick, and None or why the run cannot go on from it.
@@ -145,6 +145,19 @@ class Checkpoints:
     def _ranked(checkpoints: dict[int, dict[str, Any]]) -> list[int]:
         scores = {tick: facts["score"] for tick, facts in checkpoints.items() if facts["score"] is not None}
         return sorted(scores, key=lambda tick: (-scores[tick], tick))
+
+
+def read(folder: Path, like: Any = None) -> Any:
+    """Returns the state of a checkpoint's folder: NumPy arrays, in nested dicts or in the structure of `like`.
+
+    Raises:
+      RunFolderError: it is damaged.
+    """
+    if problem := damage(folder):
+        raise RunFolderError(f"checkpoint '{folder}' cannot be used: {problem}")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as orbax:
+        return orbax.restore(folder.absolute() / STATE, args=ocp.args.StandardRestore(like))
 
 
 def damage(folder: Path) -> str | None:

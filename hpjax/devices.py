@@ -12,6 +12,7 @@ import jax
 
 import hpjax
 from hpjax.errors import ConfigError
+from hpjax.ops import native
 
 PROBE_ROUNDS = 3
 PROBE_SECONDS = 0.15
@@ -47,13 +48,14 @@ def configure() -> str | None:
     return None
 
 
-def candidates(requested: str, micro_batch_size: int, eval_batch_size: int) -> list[int]:
+def candidates(requested: str, micro_batch_size: int, eval_batch_size: int, lane_devices: int = 1) -> list[int]:
     """Returns the numbers of devices a single run could share its batch over, the default first.
 
     Args:
       requested: `auto` or a number.
       micro_batch_size: examples a tick, which the number must divide.
       eval_batch_size: examples an evaluation batch, which the number must divide.
+      lane_devices: devices that lanes are spread over, each as many as share a batch.
 
     Raises:
       ConfigError: there are fewer devices, or the number does not divide a batch.
@@ -64,6 +66,12 @@ def candidates(requested: str, micro_batch_size: int, eval_batch_size: int) -> l
         platforms = os.environ.get("JAX_PLATFORMS", "")
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"JAX finds no device (JAX_PLATFORMS is '{platforms}'): {reason}") from None
+    if lane_devices > present:
+        raise ConfigError(
+            f"lane_devices is {lane_devices}; expected at most the {present} that this machine has (with 1 the numbers of a "
+            "study's trial may differ by rounding)"
+        )
+    present //= lane_devices
     if requested != "auto":
         number = int(requested)
         if number > present:
@@ -106,8 +114,14 @@ def fastest(choices: list[int], runner: Callable[[int], Callable[[int], Any]]) -
     return best, f"devices: {best} ({measured})"
 
 
-def identity(width: int, data_devices: int) -> dict[str, Any]:
-    """Returns what two runs must share, beside their flags, for the same bits."""
+def identity(width: int, data_devices: int, native_mode: str = "off") -> dict[str, Any]:
+    """Returns what two runs must share, beside their flags, for the same bits.
+
+    Args:
+      width: lanes that run together under vmap.
+      data_devices: devices that share a batch.
+      native_mode: the setting `native`, resolved.
+    """
     return {
         "width": width,
         "data_devices": data_devices,
@@ -120,6 +134,7 @@ def identity(width: int, data_devices: int) -> dict[str, Any]:
         "matmul_precision": jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "hpjax": hpjax.__version__,
+        "kernels": native.instruction_set() if native_mode == "on" and jax.default_backend() == "cpu" else "XLA",
     }
 
 

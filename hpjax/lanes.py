@@ -16,7 +16,11 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from hpjax.trial import Examples, Trial, TrialState, Values
+from hpjax.batch import Examples
+from hpjax.inspection.measure import Measured, measure
+from hpjax.inspection.settings import Inspections
+from hpjax.ops import native
+from hpjax.trial import FOREVER, Trial, TrialState, Values
 
 LANE, DATA = "lane", "data"
 
@@ -64,6 +68,7 @@ class LaneProgram:
         grid = np.array(devices[:needed]).reshape(layout.lane_devices, layout.data_devices)
         self.mesh = Mesh(grid, (LANE, DATA), axis_types=(AxisType.Auto, AxisType.Auto))
         self.traces: dict[str, int] = {}
+        self._inspections: dict[Inspections, Callable[..., Any]] = {}
 
     def put_examples(self, examples: Examples) -> Examples:
         """Returns the data set, copied to every device."""
@@ -73,7 +78,9 @@ class LaneProgram:
         """Returns the stacked values of `lanes` trials, each lane's on its device."""
         if len(values) != self.layout.lanes:
             raise ValueError(f"{len(values)} trials for {self.layout.lanes} lanes")
-        stacked = {name: np.stack([v[name] for v in values]) for name in values[0]}
+        if self.trial.share_batches and len({(int(of["data_seed"]), int(of["fold"])) for of in values}) > 1:
+            raise ValueError("the lanes have several data seeds or folds, but share their batches")
+        stacked = jax.tree.map(lambda *of_lanes: np.stack(of_lanes), *values)
         return jax.device_put(stacked, NamedSharding(self.mesh, PartitionSpec(LANE)))
 
     def init(self, values: Values, examples: Examples) -> TrialState:
@@ -81,18 +88,47 @@ class LaneProgram:
         return self._init(values, examples)
 
     def chunk(
-        self, states: TrialState, values: Values, examples: Examples, ticks: int
+        self, states: TrialState, values: Values, examples: Examples, ticks: int | np.ndarray
     ) -> tuple[TrialState, dict[str, jax.Array]]:
         """Runs every lane for at most `ticks` ticks, fewer where its trial ends or diverges. shard_map donates `states`.
+
+        Args:
+          states: the lanes.
+          values: their values.
+          examples: the data set.
+          ticks: a number for all lanes, or int32 [lanes].
 
         Returns:
           The new states, and what `Trial.report` returns, stacked [lanes], in buffers of its own.
         """
-        return self._chunk(states, values, examples, np.int32(ticks))
+        return self._chunk(states, values, np.broadcast_to(np.asarray(ticks, np.int32), self.layout.lanes), examples)
 
-    def evaluate(self, states: TrialState, examples: Examples, start: int, size: int) -> dict[str, jax.Array]:
-        """Returns every lane's mean loss and metrics over the split at `start` of `size` examples: float32 [lanes]."""
-        return self._evaluate(states, examples, np.int32(start), np.int32(size))
+    def compiled_chunk(self, states: TrialState, values: Values, examples: Examples) -> Any:
+        """Returns `chunk` compiled ahead of its first call, as JAX has it (with its memory analysis), for shard_map."""
+        return self._chunk.lower(states, values, np.zeros(self.layout.lanes, np.int32), examples).compile()
+
+    def evaluate(self, states: TrialState, examples: Examples, start: int | np.ndarray, size: int) -> dict[str, jax.Array]:
+        """Returns what every lane measures over a split: arrays [lanes, ...] by name.
+
+        Args:
+          states: the lanes.
+          examples: the data set.
+          start: the split's first example, a number for all lanes or int32 [lanes].
+          size: examples of the split.
+        """
+        starts = np.broadcast_to(np.asarray(start, np.int32), self.layout.lanes)
+        return self._evaluate(states, starts, examples, np.int32(size))
+
+    def observe(self, states: TrialState, values: Values, measured: dict[str, jax.Array]) -> TrialState:
+        """Shows every lane what `evaluate` gave for the validation split, for its plateau schedule. `states` is donated."""
+        return self._observe(states, values, {self.trial.observed[0]: measured[self.trial.observed[0]]})
+
+    def inspect(self, states: TrialState, values: Values, examples: Examples, asked: Inspections) -> Measured:
+        """Returns what is found inside every lane: arrays and histograms [lanes, ...] by name; nothing is changed."""
+        if asked not in self._inspections:
+            found = functools.partial(measure, self.trial, asked)
+            self._inspections[asked] = self._mapped("inspect", self._over_lanes(found, lanewise=2), lanewise=2)
+        return self._inspections[asked](states, values, examples)
 
     def refill(self, states: TrialState, values: Values, examples: Examples, mask: np.ndarray) -> TrialState:
         """Returns the states with a new trial, from `values`, in every lane where `mask` (bool [lanes]) is True.
@@ -100,6 +136,10 @@ class LaneProgram:
         `states` is donated.
         """
         return self._refill(states, values, examples, np.asarray(mask))
+
+    def results(self, states: TrialState) -> dict[str, Any]:
+        """Returns `Trial.result` of every lane, stacked, in buffers of its own."""
+        return self._results(states)
 
     def take(self, states: TrialState, lane: int) -> TrialState:
         """Returns the state of one lane, without a lane axis, in buffers of its own."""
@@ -115,7 +155,14 @@ class LaneProgram:
 
     @functools.cached_property
     def _evaluate(self) -> Callable[..., Any]:
-        return self._mapped("evaluate", self._over_lanes(self.trial.evaluate, lanewise=1), lanewise=1)
+        def evaluate(state: TrialState, start: jax.Array, examples: Examples, size: jax.Array) -> dict[str, jax.Array]:
+            return self.trial.evaluate(state, examples, start, size)
+
+        return self._mapped("evaluate", self._over_lanes(evaluate, lanewise=2), lanewise=2)
+
+    @functools.cached_property
+    def _observe(self) -> Callable[..., Any]:
+        return self._mapped("observe", self._over_lanes(self.trial.observe, lanewise=3), lanewise=3, donate=True)
 
     @functools.cached_property
     def _refill(self) -> Callable[..., Any]:
@@ -126,24 +173,50 @@ class LaneProgram:
         return lambda states, values, examples, mask: mapped(states, values, mask, examples)
 
     @functools.cached_property
-    def _chunk(self) -> Callable[..., Any]:
+    def _chunk(self) -> Any:
         trial, width = self.trial, self.layout.width
+        if trial.share_batches and width > 1:
+            return self._mapped("chunk", self._over_groups(self._in_step, lanewise=3), lanewise=3, donate=True)
         over = (lambda f, axes: f) if width == 1 else jax.vmap
-        tick = over(trial.tick, (0, 0, None))
-        active = over(trial.active, (0, 0))
-        report = over(trial.report, (0, 0))
+        tick = over(trial.tick, (0, 0, None, 0))
+        active = over(trial.active, (0, 0, 0))
+        report = over(trial.report, (0,))
 
-        def group(states: TrialState, values: Values, examples: Examples, ticks: jax.Array) -> Any:
+        def group(states: TrialState, values: Values, ticks: jax.Array, examples: Examples) -> Any:
+            stop, most = states.tick + ticks, jnp.max(ticks)
+
             def running(carry: tuple[jax.Array, TrialState]) -> jax.Array:
-                return (carry[0] < ticks) & jnp.any(active(carry[1], values))
+                return (carry[0] < most) & jnp.any(active(carry[1], values, stop))
 
             def body(carry: tuple[jax.Array, TrialState]) -> tuple[jax.Array, TrialState]:
-                return carry[0] + 1, tick(carry[1], values, examples)
+                return carry[0] + 1, tick(carry[1], values, examples, stop)
 
             _, states = lax.while_loop(running, body, (jnp.int32(0), states))
-            return states, report(states, values)
+            return states, report(states)
 
-        return self._mapped("chunk", self._over_groups(group, lanewise=2), lanewise=2, donate=True)
+        return self._mapped("chunk", self._over_groups(group, lanewise=3), lanewise=3, donate=True)
+
+    def _in_step(self, states: TrialState, values: Values, ticks: jax.Array, examples: Examples) -> Any:
+        """A group's chunk in which a micro-batch is read once for all lanes that are at its tick.
+
+        The lanes furthest behind go, the others wait for them: what a trial sees depends on its own tick alone.
+        """
+        trial, stop = self.trial, states.tick + ticks
+        active = jax.vmap(trial.active)
+        of_all = {name: values[name][0] for name in ("data_seed", "fold")}
+
+        def body(states: TrialState) -> TrialState:
+            now = jnp.min(jnp.where(active(states, values, stop), states.tick, FOREVER))
+            read = trial.read(now, of_all, examples)
+            here = jnp.where(states.tick == now, stop, 0)
+            return jax.vmap(trial.tick_on, (0, 0, None, 0))(states, values, read, here)
+
+        states = lax.while_loop(lambda states: jnp.any(active(states, values, stop)), body, states)
+        return states, jax.vmap(trial.report)(states)
+
+    @functools.cached_property
+    def _results(self) -> Callable[..., Any]:
+        return self._mapped("results", self._over_lanes(self.trial.result, lanewise=1), lanewise=1)
 
     @functools.cached_property
     def _take(self) -> Callable[..., Any]:
@@ -191,7 +264,8 @@ class LaneProgram:
 
         def counted(*args: Any) -> Any:
             self._count(name)
-            return function(*args)
+            with native.scope(self.trial.native):
+                return function(*args)
 
         if self.layout.parallel == "pmap":
             return self._pmapped(counted, lanewise)

@@ -15,6 +15,7 @@ from tensorboardX.record_writer import RecordWriter, register_writer_factory
 from tensorboardX.summary import hparams
 
 from hpjax.errors import RunFolderError
+from hpjax.inspection.histograms import Histogram, proto
 from hpjax.runfolder import EVENTS, METRICS, explained
 
 
@@ -63,6 +64,19 @@ class RunLog:
             if self._events is not None:
                 scalars = [summary_pb2.Summary.Value(tag=n, simple_value=v) for n, v in values.items() if "/" in n]
                 self._event(summary_pb2.Summary(value=scalars), step)
+                self._events._writer.flush()
+
+    def inspected(self, step: int, values: Mapping[str, float], histograms: Mapping[str, Histogram]) -> None:
+        """Writes what was found inside: values as `write` does, all of them as scalars too, histograms as events."""
+        with explained(self._folder):
+            if values:
+                line = {name: _number(value) for name, value in values.items()}
+                self._metrics.write(json.dumps({"step": step, **line}) + "\n")
+                self._metrics.flush()
+            if self._events is not None:
+                found = [summary_pb2.Summary.Value(tag=n, simple_value=v) for n, v in values.items()]
+                found += [summary_pb2.Summary.Value(tag=n, histo=proto(h)) for n, h in histograms.items()]
+                self._event(summary_pb2.Summary(value=found), step)
                 self._events._writer.flush()
 
     def hyperparameters(self, settings: Mapping[str, Any], metrics: Iterable[str]) -> None:

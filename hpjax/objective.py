@@ -33,18 +33,22 @@ class Objective:
     value: str
 
     @classmethod
-    def parse(cls, text: str, value: str, metrics: Sequence[str]) -> "Objective":
+    def parse(cls, text: str, value: str, measured: Sequence[str]) -> "Objective":
         """Returns the objective that `text` spells.
+
+        Args:
+          text: `split/metric:max` or `:min`.
+          value: best, last or smoothed.
+          measured: what is measured, `val/loss` for example.
 
         Raises:
           ConfigError: not of that form, or the split or metric is unknown.
         """
         name, _, direction = text.partition(":")
-        known = [f"{split}/{metric}" for split in ("val", "train") for metric in ("loss", *metrics)]
         if name.startswith("test/"):
             raise ConfigError(f"objective is '{text}'; expected a val metric: test is read once, at the end")
-        if name not in known:
-            raise ConfigError(f"objective is '{text}'{listed(name, known, 'expected one of')}")
+        if name not in measured:
+            raise ConfigError(f"objective is '{text}'{listed(name, measured, 'expected one of')}")
         if direction not in ("max", "min"):
             raise ConfigError(f"objective is '{text}'; expected {name}:max or {name}:min")
         return cls(name, direction == "max", value)

@@ -14,13 +14,15 @@ from hpjax import flags
 from hpjax.config import FIELDS, NOT_PART_OF_A_RUN, PLACES, Config, to_text
 from hpjax.errors import ConfigError, RunFolderError
 
-FLAGS, METADATA, METRICS, EVENTS, CHECKPOINTS, LOCK = (
+FLAGS, METADATA, METRICS, EVENTS, CHECKPOINTS, LOCK, JOURNAL, PARAMS = (
     "flags.txt",
     "metadata.json",
     "metrics.jsonl",
     "tb",
     "checkpoints",
     ".lock",
+    "study.journal",
+    "params",
 )
 
 
@@ -38,6 +40,15 @@ def explanation(error: OSError, path: Path) -> RunFolderError:
     reasons = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
     reason = reasons.get(error.errno or 0, (error.strerror or str(error)).lower())
     return RunFolderError(f"cannot write to '{error.filename or path}': {reason}")
+
+
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """Returns the content of a run folder's metadata.json, empty if there is none yet or it is damaged."""
+    try:
+        content = json.loads((folder / METADATA).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 class RunFolder:
@@ -103,6 +114,9 @@ class RunFolder:
         """
         if not (self.path / FLAGS).exists():
             return config
+        # A study may have taken a day: a run never takes its place, with --overwrite neither.
+        if (self.path / JOURNAL).exists():
+            raise RunFolderError(f"'{self.path}' holds a study, not a run; expected a new name")
         if config.overwrite:
             self._delete_run()
             return config
@@ -121,7 +135,8 @@ class RunFolder:
                 "--overwrite or a new name"
             )
         self.resumed = True
-        return stored.replace(**{name: getattr(config, name) for name in (*NOT_PART_OF_A_RUN, *PLACES)})
+        places = [name for name in (*NOT_PART_OF_A_RUN, *PLACES) if name in FIELDS]
+        return stored.replace(**{name: getattr(config, name) for name in places})
 
     def write(self, name: str, text: str) -> None:
         """Writes a whole file: to a temporary name, then renamed."""
@@ -139,11 +154,7 @@ class RunFolder:
 
     def metadata(self) -> dict[str, Any]:
         """Returns the content of metadata.json, empty if there is none yet or it is damaged."""
-        try:
-            content = json.loads((self.path / METADATA).read_text())
-        except (FileNotFoundError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return read_metadata(self.path)
 
     def update_metadata(self, **changes: Any) -> None:
         """Writes metadata.json with some entries changed."""

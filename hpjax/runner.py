@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import math
 import subprocess
 import sys
 import time
@@ -9,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpjax import build, devices, flags, resolve, result
+from hpjax import build, devices, flags, inert, resolve, result
+from hpjax.batch import Examples
 from hpjax.build import SingleRun
+from hpjax.callbacks import Callbacks
 from hpjax.checkpoints import Checkpoints
 from hpjax.config import FIELDS, NOT_PART_OF_A_RUN, Config, to_text
 from hpjax.data import Dataset
@@ -18,6 +21,7 @@ from hpjax.errors import HpjaxError, RunFolderError
 from hpjax.interrupt import Interrupt
 from hpjax.logs import RunLog
 from hpjax.loop import Loop
+from hpjax.ops import native
 from hpjax.progress import ProgressView
 from hpjax.resolve import Lengths
 from hpjax.result import Result
@@ -41,27 +45,32 @@ def run(config: Config, *, leave_at_second: bool = False) -> Result:
         fills up later raises RunFolderError, and the last checkpoint stays good.
       KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM, after the run was saved.
     """
+    inert.check_warmup(config)
     config = resolve.resolve(config)
     dataset = build.load(config)
     lengths, notes = resolve.lengths(config, dataset.splits["train"][1])
     lost = devices.configure()
-    devices.candidates(config.devices, config.micro_batch_size or config.batch_size, config.eval_batch_size)
+    micro_batch_size = config.micro_batch_size or config.batch_size
+    devices.candidates(config.devices, micro_batch_size, config.eval_batch_size, config.lane_devices)
     scalars = resolve.traced(config, lengths)
     build.check_parts(config, dataset, scalars)
+    begin = build.initial(config, dataset)
+    Callbacks(config.callback)
     if config.run_dir is None:
         config = config.replace(run_dir=f"runs/{config.dataset}_{config.model}-{time.strftime('%Y%m%d-%H%M%S')}")
     with _opened(config) as (folder, config):
         if folder.resumed and result.is_finished(folder):
-            return result.finished(folder, config)
+            part, examples = build.trial(config, dataset), Examples(dataset.x, dataset.y)  # type: ignore[arg-type]
+            return result.finished(folder, config, lambda: build.like(part, scalars, examples), part.evaluated)
         view = ProgressView(lengths.train_steps, config.progress)
-        for note in (lost, *notes):
+        for note in (lost, *notes, *(begin.notes if begin and not folder.resumed else ())):
             if note is not None:
                 view.say(note)
         with Interrupt(leave_at_second) as interrupt:
             view.say("compiling, and measuring how many devices are fastest" if config.devices == "auto" else "compiling")
-            single = build.single_run(config, dataset, scalars)
+            single = build.single_run(config, dataset, scalars, begin)
             _begin(folder, single, dataset.fingerprint(), view)
-            with _failure_noted(folder):
+            with failure_noted(folder):
                 return _train(folder, single, lengths, dataset, interrupt, view)
 
 
@@ -101,7 +110,7 @@ def _opened(config: Config) -> Iterator[tuple[RunFolder, Config]]:
 
 
 @contextlib.contextmanager
-def _failure_noted(folder: RunFolder) -> Iterator[None]:
+def failure_noted(folder: RunFolder) -> Iterator[None]:
     """Notes in the metadata what ended the run early."""
     try:
         yield
@@ -120,7 +129,8 @@ def _begin(folder: RunFolder, single: SingleRun, data: str, view: ProgressView) 
     """
     if folder.resumed and folder.metadata().get("data", data) != data:
         raise RunFolderError("the data set has changed since this run was begun; expected the same data or a new name")
-    identity = devices.identity(int(single.config.lane_width), int(single.config.devices))
+    identity = devices.identity(int(single.config.lane_width), int(single.config.devices), single.config.native)
+    view.say(native.described(single.config.native))
     if single.note is not None:
         view.say(single.note)
     before = folder.metadata().get("identity")
@@ -138,9 +148,9 @@ def _begin(folder: RunFolder, single: SingleRun, data: str, view: ProgressView) 
         identity=identity,
         data=data,
         devices=[str(device) for device in single.program.mesh.devices.flat],
-        versions={name: importlib.metadata.version(name) for name in PACKAGES},
+        versions=versions(),
         python=sys.version.split()[0],
-        git_revision=_git_revision(),
+        git_revision=git_revision(),
         seeds={"seed": single.config.seed, "data_seed": single.config.data_seed},
     )
     view.say(f"run folder: {folder.path}")
@@ -169,10 +179,19 @@ def _newest(checkpoints: Checkpoints, view: ProgressView) -> int | None:
 def _settings(config: Config) -> dict[str, Any]:
     """Returns the settings as TensorBoard shows them."""
     values = {name: getattr(config, name) for name in FIELDS if name not in NOT_PART_OF_A_RUN}
-    return {n: v if isinstance(v, (int, float, bool)) else to_text(n, v) for n, v in values.items() if v is not None}
+    given = {name: value for name, value in values.items() if value is not None}
+    # TensorBoard takes no infinity.
+    numbers = {name for name, value in given.items() if isinstance(value, (int, float)) and math.isfinite(value)}
+    return {name: value if name in numbers else to_text(name, value) for name, value in given.items()}
 
 
-def _git_revision() -> str | None:
+def versions() -> dict[str, str]:
+    """Returns the versions of the packages that make the numbers."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def git_revision() -> str | None:
+    """Returns the revision of the code, where it is a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()

@@ -1,13 +1,10 @@
 """`python -m hpjax.train`: trains one trial. Flags in, exit code out."""
 
-import errno
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hpjax import flags
-from hpjax.errors import HpjaxError
+from hpjax import command, flags
 
 if TYPE_CHECKING:
     from hpjax.result import Result
@@ -21,28 +18,17 @@ def main(argv: Sequence[str]) -> int:
     if full_help is not None:
         sys.stdout.write(flags.help_text("python -m hpjax.train", DESCRIPTION, full_help))
         return 0
-    try:
+
+    def work() -> int:
         config = flags.parse(argv)
         # Imported late, so that --help and a misspelt flag answer at once.
         from hpjax.runner import run
 
         result = run(config, leave_at_second=True)
-    except HpjaxError as error:
-        sys.stderr.write(f"hpjax.train: {' '.join(str(error).split())}\n")
-        return 2
-    except OSError as error:
-        where = f"'{error.filename}': " if error.filename else ""
-        reason = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error)).lower()
-        sys.stderr.write(f"hpjax.train: {where}{reason}\n")
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    try:
-        print(summary(result), flush=True)
-    except OSError:
-        # Nobody reads any more; Python would complain once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0 if result.status == "done" else 1
+        command.show(summary(result))
+        return 0 if result.status == "done" else 1
+
+    return command.run("hpjax.train", work)
 
 
 def summary(result: "Result") -> str:
@@ -51,8 +37,10 @@ def summary(result: "Result") -> str:
     if result.diverged_at is not None:
         lines[0] = f"diverged at step {result.diverged_at}: the training loss is not finite: {result.run_dir}"
         lines.append("try a lower --learning_rate, a longer --warmup or --clip_norm=1; metrics.jsonl has the steps before")
+    if result.stopped_at is not None:
+        lines[0] = f"stopped early at step {result.stopped_at} after {result.seconds:.1f} s of training: {result.run_dir}"
     if result.best is not None:
-        name = result.config.objective.partition(":")[0]
+        name = (result.config.objective or "").partition(":")[0]
         lines.append(f"best {name} {result.best['value']:.4f} at step {result.best['step']:.0f}")
         if result.config.objective_value != "best":
             lines.append(f"{result.config.objective_value} {name} {result.objective:.4f}")

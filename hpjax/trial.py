@@ -1,11 +1,14 @@
-"""One training run as pure functions: `init`, `tick`, `evaluate`.
+"""One training run as pure functions: `init`, `tick`, `observe`, `evaluate`.
 
-A tick is one micro-batch through forward and backward; every `accumulation`-th tick applies one optimizer update (a step).
+A tick is one micro-batch through forward and backward; an optimizer update (a step) comes when a batch of them is complete.
 Whatever may differ between trials of one program is a value in `Values`; whatever shapes the program is a field of `Trial`.
+
+Time runs in examples: schedules, logs and lengths count updates of `batch_size` examples, `tick // accumulation`, also while
+a schedule makes the batch another size.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,33 +17,43 @@ import optax
 from flax import linen as nn
 from jax import lax
 
-from hpjax import optimizers, schedules
-from hpjax.data.order import GENERATOR, example_index
-from hpjax.losses import LOSSES, METRICS
+from hpjax import metrics, optimizers, schedules
+from hpjax.batch import Batch, Examples, Read, Reader
+from hpjax.data.order import GENERATOR
+from hpjax.evaluation import Measure
+from hpjax.losses import LOSSES, weights
+from hpjax.metrics import METRICS
 from hpjax.models import Training
+from hpjax.schedules import Plateau
 
 Values = Mapping[str, jax.Array]
-"""A trial's traced scalars by name: its hyperparameters, seeds and lengths (`resolve.traced` makes them)."""
+"""A trial's traced values by name: its hyperparameters, seeds, lengths and schedules (`resolve.traced` makes them)."""
 
 RUNNING = -1
 """`TrialState.diverged_at` of a trial whose loss has been finite so far."""
 
 
-class Examples(NamedTuple):
-    """A data set on the device: all splits one after the other, the training split first.
+FOREVER = 2**31 - 1
+"""A tick that no trial comes to."""
+
+
+class Last(NamedTuple):
+    """What the logs tell of the last step, float32 scalars.
 
     Attributes:
-      x: [examples, ...], uint8 or float32.
-      y: int32 [examples].
+      learning_rate: as scheduled.
+      weight_decay: as scheduled.
+      momentum: as scheduled; 0 of an optimizer without.
+      batch_size: examples, as scheduled.
+      gradient: global L2 norm before clipping, at the last step of the log window.
+      parameters: likewise, after the step.
+      update: likewise.
     """
 
-    x: jax.Array
-    y: jax.Array
-
-
-class Norms(NamedTuple):
-    """Global L2 norms at the last step of the window, float32 scalars: gradient before clipping, parameters, update."""
-
+    learning_rate: jax.Array
+    weight_decay: jax.Array
+    momentum: jax.Array
+    batch_size: jax.Array
     gradient: jax.Array
     parameters: jax.Array
     update: jax.Array
@@ -51,22 +64,30 @@ class TrialState(NamedTuple):
 
     Attributes:
       tick: int32, ticks done.
+      micro: int32, ticks of the step under way.
+      accumulation: int32, ticks that the step under way takes.
       params: the model's parameters.
       collections: the model's other variables (batch statistics), empty for most.
       optimizer: the optimizer's state.
+      average: exponential moving average of the parameters; None without.
       gradients: sum of this step's micro-batch gradients so far.
+      plateau: what a plateau schedule remembers.
       window: float32 sums of loss and metrics over the ticks since the last log boundary, by name, and their `count`.
-      norms: see `Norms`.
+      last: see `Last`.
       diverged_at: int32, the step whose loss was not finite, or `RUNNING`.
     """
 
     tick: jax.Array
+    micro: jax.Array
+    accumulation: jax.Array
     params: Any
     collections: Any
     optimizer: Any
+    average: Any
     gradients: Any
+    plateau: Plateau
     window: dict[str, jax.Array]
-    norms: Norms
+    last: Last
     diverged_at: jax.Array
 
 
@@ -76,90 +97,140 @@ class Trial:
 
     Attributes:
       model: a Linen module called as `model(x, training)`.
+      reader: how examples are read.
       optimizer: a name in `OPTIMIZERS`.
+      optimizer_settings: its static settings.
+      common: which of the settings that all optimizers have are part of the program; None: all.
+      rules: what is decayed, frozen and scaled, by parameter path.
+      schedules: the schedules that are plug-ins, see `schedules.plugins`.
+      sam: whether gradients are those of sharpness-aware minimisation.
+      ema: whether parameters are averaged.
       loss: a name in `LOSSES`.
-      metrics: names in `METRICS`.
+      loss_settings: its static settings.
+      metrics: names in `METRICS` that are measured at evaluations; those that are means are also logged while training.
+      masked: whether some targets are masked.
+      observed: the measure that a plateau schedule watches, and whether more is better.
       micro_batch_size: examples a tick, over all shards.
       eval_batch_size: examples of one evaluation batch, over all shards.
-      train_size: examples in the training split.
-      scale: input scale; the model sees `scale * x + shift`.
-      shift: input shift.
+      capacity: examples of the largest split.
+      share_batches: whether all trials of a program have one order of the data.
       data_shards: devices that share one micro-batch.
       data_axis: name of the mapped axis those devices form; None where nothing is mapped.
+      native: whether operators run by the native kernels where they can.
     """
 
     model: nn.Module
+    reader: Reader
     optimizer: str
     loss: str
     metrics: tuple[str, ...]
     micro_batch_size: int
     eval_batch_size: int
-    train_size: int
-    scale: float | tuple[float, ...] = 1.0
-    shift: float | tuple[float, ...] = 0.0
+    capacity: int
+    optimizer_settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    loss_settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    common: tuple[str, ...] | None = None
+    rules: optimizers.Rules | None = None
+    schedules: tuple[str, ...] = ()
+    sam: bool = False
+    ema: bool = False
+    masked: bool = False
+    observed: tuple[str, bool] = ("loss", False)
+    share_batches: bool = False
     data_shards: int = 1
     data_axis: str | None = "data"
+    native: bool = False
+
+    @property
+    def logged(self) -> tuple[str, ...]:
+        """What is averaged over the ticks of a log window: the loss and the metrics that are means."""
+        return ("loss", *filter(metrics.is_mean, self.metrics))
 
     def init(self, values: Values, examples: Examples) -> TrialState:
         """Returns the state before the first tick: parameters drawn from `values['seed']`, everything else zero."""
         key = jax.random.fold_in(jax.random.key(values["seed"], impl=GENERATOR), 0)
-        variables = dict(self.model.init(key, self.inputs(examples.x[:1])))
+        x, _ = self.reader.read(examples, jnp.zeros(1, jnp.int32))
+        variables = _replaced(dict(self.model.init(key, x)), examples.initial or {})
         params = variables.pop("params")
-        transformation = optimizers.create(self.optimizer, 0.0, values)
+        reduction = schedules.init()
         zero = jnp.float32(0.0)
+        # Not as scheduled: no optimizer's first state depends on its rates, and the schedules are slow to compile.
+        rates = _Rates(values["learning_rate"], values["weight_decay"], zero, values["first_accumulation"])
         return TrialState(
             tick=jnp.int32(0),
+            micro=jnp.int32(0),
+            accumulation=rates.accumulation,
             params=params,
             collections=variables,
-            optimizer=transformation.init(params),
+            optimizer=self._transformation(rates, values).init(params),
+            average=params if self.ema else None,
             gradients=jax.tree.map(jnp.zeros_like, params),
-            window={name: zero for name in ("loss", *self.metrics, "count")},
-            norms=Norms(zero, zero, zero),
+            plateau=reduction,
+            window={name: zero for name in (*self.logged, "count")},
+            last=Last(zero, zero, zero, zero, zero, zero, zero),
             diverged_at=jnp.int32(RUNNING),
         )
 
-    def active(self, state: TrialState, values: Values) -> jax.Array:
-        """Returns whether the trial has ticks left: a bool scalar."""
-        end = values["train_steps"] * values["accumulation"]
-        return (state.tick < end) & (state.diverged_at == RUNNING)
+    def active(self, state: TrialState, values: Values, stop: jax.Array | int = FOREVER) -> jax.Array:
+        """Returns whether the trial has ticks left before the tick `stop`: a bool scalar."""
+        return (state.tick < jnp.minimum(self._end(values), stop)) & (state.diverged_at == RUNNING)
 
-    def tick(self, state: TrialState, values: Values, examples: Examples) -> TrialState:
+    def tick(self, state: TrialState, values: Values, examples: Examples, stop: jax.Array | int = FOREVER) -> TrialState:
         """Trains on one micro-batch; a trial that is not active stays as it is.
 
         Args:
           state: the trial.
           values: its traced scalars.
           examples: the data set.
+          stop: int32 scalar, the tick before which it is active.
 
         Returns:
           The state one tick on. A loss that is not finite sets `diverged_at` and changes no parameter.
         """
-        accumulation = values["accumulation"]
-        within = state.tick % accumulation
-        step = state.tick // accumulation
-        loss, measured, collections, gradients = self._gradients(state, values, examples)
+        return self.tick_on(state, values, self.read(state.tick, values, examples), stop)
 
-        active = self.active(state, values)
+    def tick_on(self, state: TrialState, values: Values, read: Read, stop: jax.Array | int = FOREVER) -> TrialState:
+        """Trains on the micro-batch that was read for the trial's tick; see `tick`."""
+        loss, measured, collections, gradients = self.gradients(state, values, self.reader.prepared(values, read))
+
+        active = self.active(state, values, stop)
         finite = jnp.isfinite(loss)
-        gradients = jax.tree.map(lambda g, new: jnp.where(within == 0, new, g + new), state.gradients, gradients)
-        fresh = state.tick % (accumulation * values["log_every"]) == 0
+        first = state.micro == 0
+        gradients = jax.tree.map(lambda g, new: jnp.where(first, new, g + new), state.gradients, gradients)
+        fresh = state.tick % (values["accumulation"] * values["log_every"]) == 0
         window = {
             name: jnp.where(fresh, 0.0, state.window[name]) + new
             for name, new in {"loss": loss, **measured, "count": jnp.float32(1.0)}.items()
         }
         keep = active & finite
+        if self.share_batches:
+            # Elsewhere a lane never stands still in the middle of a step; here it may wait for others there.
+            gradients = _select(keep, gradients, state.gradients)
         state = state._replace(
             tick=state.tick + keep,
+            micro=state.micro + keep,
             collections=_select(keep, collections, state.collections),
             gradients=gradients,
             window=_select(keep, window, state.window),
-            diverged_at=jnp.where(active & ~finite, step, state.diverged_at),
+            diverged_at=jnp.where(active & ~finite, state.tick // values["accumulation"], state.diverged_at),
         )
-        update = lambda: self._update(state, values, step)  # noqa: E731
-        return lax.cond(keep & (within == accumulation - 1), update, lambda: state)
+        # What is left at the end of a run whose batch has grown is an update too.
+        complete = (state.micro >= state.accumulation) | (state.tick >= self._end(values))
+        return lax.cond(keep & complete, lambda: self.update(state, values), lambda: state)
+
+    def observe(self, state: TrialState, values: Values, measured: Mapping[str, jax.Array]) -> TrialState:
+        """Returns the state after an evaluation, which a plateau schedule watches.
+
+        Args:
+          state: the trial.
+          values: its traced scalars.
+          measured: what `evaluate` gave for the validation split.
+        """
+        name, maximise = self.observed
+        return state._replace(plateau=schedules.observe(state.plateau, measured[name], maximise, values))
 
     def evaluate(self, state: TrialState, examples: Examples, start: jax.Array, size: jax.Array) -> dict[str, jax.Array]:
-        """Returns the mean loss (without smoothing) and metrics over a split.
+        """Returns loss (without smoothing) and metrics over a split, as `evaluation.finish` takes them.
 
         Args:
           state: the trial.
@@ -168,86 +239,174 @@ class Trial:
           size: int32 scalar, its number of examples.
 
         Returns:
-          float32 scalars by name, exact over the whole split; 0 for an empty one.
+          Arrays by name, exact over the whole split; 0 for an empty one.
         """
-        share = self.eval_batch_size // self.data_shards
-        names = ("loss", *self.metrics)
+        variables = {"params": self.evaluated(state), **state.collections}
+        measure = Measure(
+            self.loss, self.metrics, self.reader, self.eval_batch_size, self.capacity, self.masked, self.loss_settings
+        )
+        outputs: Callable[[jax.Array], Any] = lambda x: self.model.apply(variables, x)  # noqa: E731
+        return measure.split(outputs, examples, start, size, self.data_shards, self.data_axis)
 
-        def batch(i: jax.Array, sums: dict[str, jax.Array]) -> dict[str, jax.Array]:
-            place = i * self.eval_batch_size + self._shard() * share + jnp.arange(share)
-            index = start + jnp.minimum(place, size - 1)
-            x, y = examples.x[index], examples.y[index]
-            outputs = self.model.apply({"params": state.params, **state.collections}, self.inputs(x))
-            each = {"loss": LOSSES.get(self.loss)(outputs, y), **{m: METRICS.get(m)(outputs, y) for m in self.metrics}}
-            return {name: sums[name] + jnp.where(place < size, each[name], 0.0).sum() for name in names}
+    def evaluated(self, state: TrialState) -> Any:
+        """Returns the parameters that are evaluated and kept as the result: averaged ones where they are averaged."""
+        if self.ema:
+            return state.average
+        return optimizers.evaluated(self.optimizer, state.params, state.optimizer, self.rules)
 
-        batches = -(-size // self.eval_batch_size)
-        sums = lax.fori_loop(0, batches, batch, {name: jnp.float32(0.0) for name in names})
-        if self.data_axis is not None:
-            sums = lax.psum(sums, self.data_axis)
-        return {name: value / jnp.maximum(size, 1).astype(jnp.float32) for name, value in sums.items()}
+    def result(self, state: TrialState) -> dict[str, Any]:
+        """Returns what is kept of a trial: the parameters that are evaluated, and the model's other variables."""
+        return {"params": self.evaluated(state), "collections": state.collections}
 
-    def report(self, state: TrialState, values: Values) -> dict[str, jax.Array]:
-        """Returns what a log line holds: window means by name, norms, learning rate of the last step, and progress."""
+    def report(self, state: TrialState) -> dict[str, jax.Array]:
+        """Returns what a log line holds: window means by name, the last step's rates and norms, and progress."""
         count = jnp.maximum(state.window["count"], 1.0)
-        last = jnp.maximum(state.tick // values["accumulation"] - 1, 0)
         return {
-            **{name: state.window[name] / count for name in ("loss", *self.metrics)},
-            "learning_rate": values["learning_rate"] * schedules.factor(last, values),
-            "gradient_norm": state.norms.gradient,
-            "parameter_norm": state.norms.parameters,
-            "update_norm": state.norms.update,
+            **{name: state.window[name] / count for name in self.logged},
+            **{f"last/{name}": value for name, value in state.last._asdict().items()},
             "tick": state.tick,
             "diverged_at": state.diverged_at,
         }
 
-    def inputs(self, x: jax.Array) -> jax.Array:
-        """Returns the model's inputs; a scale and shift for each channel go with the last axis."""
-        scale, shift = (
-            jnp.asarray(value, jnp.float32).reshape((1,) * (x.ndim - 1) + (-1,)) for value in (self.scale, self.shift)
+    def batch(self, state: TrialState, values: Values, examples: Examples) -> Batch:
+        """Returns this shard's part of the micro-batch of the next tick."""
+        return self.reader.prepared(values, self.read(state.tick, values, examples))
+
+    def read(self, tick: jax.Array, values: Values, examples: Examples) -> Read:
+        """Returns this shard's part of the micro-batch of a tick, as it lies in the data set."""
+        share = self.micro_batch_size // self.data_shards
+        offset = tick.astype(jnp.uint32) * jnp.uint32(self.micro_batch_size)
+        position = offset + jnp.uint32(self._shard() * share) + jnp.arange(share, dtype=jnp.uint32)
+        return self.reader.gathered(values, examples, position)
+
+    def gradients(self, state: TrialState, values: Values, batch: Batch) -> tuple[Any, ...]:
+        """Returns loss, metrics, collections and gradients of the micro-batch, averaged over the shards."""
+        training = Training(batch.position, values["dropout_rate"], values["stochastic_depth_rate"], self.data_axis)
+        key = jax.random.fold_in(jax.random.key(values["seed"], impl=GENERATOR), 1)
+        items = self.items(values)
+
+        def objective(params: Any) -> tuple[jax.Array, tuple[Any, Any]]:
+            params = self._thawed(params)
+            outputs, collections = self.model.apply(
+                {"params": params, **state.collections},
+                batch.x,
+                training,
+                # Our layers draw from the example's position; any other stream of a user's layers is new each tick.
+                rngs={"dropout": key, "params": jax.random.fold_in(key, batch.position[0])},
+                mutable=list(state.collections),
+            )
+            loss = items(outputs, batch.y)
+            if batch.other is not None and batch.share is not None:
+                share = batch.share.reshape(-1, *(1,) * (loss.ndim - 1))
+                loss = share * loss + (1.0 - share) * items(outputs, batch.other)
+            mean = self._mean_over(batch.y)
+            measured = {name: mean(METRICS.get(name)(outputs, batch.y)) for name in self.logged if name != "loss"}
+            return mean(loss), (measured, collections)
+
+        gradient = jax.value_and_grad(objective, has_aux=True)
+        if self.sam:
+            gradient = optimizers.sam.sam(gradient, values["sam_rho"], self._over_shards)
+        (loss, (measured, collections)), gradients = gradient(state.params)
+        return self._over_shards((loss, measured, collections, gradients))
+
+    def items(self, values: Values) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        """Returns the loss that is trained with, of outputs and targets, one value an item."""
+        settings = {**{name: values[name] for name in LOSSES.traced(self.loss)}, **self.loss_settings}
+        return lambda outputs, y: LOSSES.get(self.loss)(outputs, y, **settings)
+
+    def update(self, state: TrialState, values: Values) -> TrialState:
+        """Applies the optimizer to the mean of the accumulated gradients, and says how large the next step is."""
+        base = values["accumulation"]
+        began, next_time = (state.tick - state.micro) // base, state.tick // base
+        rates = self._rates(began, next_time, values, state.plateau)
+        share = 1.0 / state.micro.astype(jnp.float32)
+        gradients = jax.tree.map(lambda g: g * share, state.gradients)
+        updates, optimizer = self._transformation(rates, values).update(gradients, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        average = optimizers.ema.update(state.average, params, values["ema_decay"]) if self.ema else None
+
+        def norms() -> tuple[jax.Array, ...]:
+            return tuple(optax.tree.norm(tree) for tree in (gradients, params, updates))
+
+        log_every = values["log_every"]
+        at_boundary = (next_time // log_every != began // log_every) | (state.tick >= self._end(values))
+        last = lax.cond(at_boundary, norms, lambda: tuple(state.last[4:]))
+        return state._replace(
+            micro=jnp.int32(0),
+            accumulation=rates.accumulation,
+            params=params,
+            optimizer=optimizer,
+            average=average,
+            last=Last(*rates[:3], self._examples(state.micro), *last),
         )
-        return x.astype(jnp.float32) * scale + shift
+
+    def _rates(self, time: jax.Array, next_time: jax.Array, values: Values, memory: Plateau) -> "_Rates":
+        """Returns what is scheduled: rates of the step that began at `time`, and the ticks of the next one."""
+        times = jnp.stack([time, time, time, next_time])
+        factors = schedules.factors(times, values, memory.reduction, self.schedules)
+        momentum = optimizers.momentum_setting(self.optimizer)
+        ticks = jnp.round(values["accumulation"].astype(jnp.float32) * factors[3]).astype(jnp.int32)
+        return _Rates(
+            values["learning_rate"] * factors[0],
+            values["weight_decay"] * factors[1],
+            (values[momentum] if momentum else jnp.float32(0.0)) * factors[2],
+            jnp.maximum(ticks, 1),
+        )
+
+    def _transformation(self, rates: "_Rates", values: Values) -> optax.GradientTransformation:
+        momentum = optimizers.momentum_setting(self.optimizer)
+        scheduled = {"weight_decay": rates.weight_decay, **({momentum: rates.momentum} if momentum else {})}
+        settings = {
+            name: value
+            for name, value in {**values, **scheduled}.items()
+            if self.common is None or name in self.common or not optimizers.OPTIMIZERS.is_common(self.optimizer, name)
+        }
+        return optimizers.transformation(self.optimizer, rates.learning_rate, settings, self.optimizer_settings, self.rules)
+
+    def _mean_over(self, y: jax.Array) -> Callable[[jax.Array], jax.Array]:
+        """Returns the mean over the items of the whole micro-batch; masked ones do not count."""
+        if not self.masked:
+            return jnp.mean
+        items = weights(y)
+        count = items.sum() if self.data_axis is None else lax.pmean(items.sum(), self.data_axis)
+        return lambda value: jnp.where(items > 0, value * items, 0.0).sum() / jnp.maximum(count, 1.0)
+
+    def _thawed(self, params: Any) -> Any:
+        """Returns the parameters, the frozen ones so that no gradient is computed for them."""
+        if self.rules is None:
+            return params
+        frozen = optimizers.frozen(self.rules, params)
+        return jax.tree.map(lambda stop, leaf: lax.stop_gradient(leaf) if stop else leaf, frozen, params)
+
+    def _over_shards(self, tree: Any) -> Any:
+        return tree if self.data_axis is None else lax.pmean(tree, self.data_axis)
 
     def _shard(self) -> jax.Array | int:
         return 0 if self.data_axis is None else lax.axis_index(self.data_axis)
 
-    def _gradients(self, state: TrialState, values: Values, examples: Examples) -> tuple[Any, ...]:
-        """Returns loss, metrics, collections and gradients of the micro-batch, averaged over the shards."""
-        share = self.micro_batch_size // self.data_shards
-        offset = state.tick.astype(jnp.uint32) * jnp.uint32(self.micro_batch_size)
-        position = offset + jnp.uint32(self._shard() * share) + jnp.arange(share, dtype=jnp.uint32)
-        index = example_index(position, self.train_size, values["data_seed"])
-        x, y = self.inputs(examples.x[index]), examples.y[index]
-        key = jax.random.fold_in(jax.random.key(values["seed"], impl=GENERATOR), 1)
-        training = Training(values["dropout_rate"], position)
+    def _examples(self, ticks: jax.Array) -> jax.Array:
+        return (ticks * self.micro_batch_size).astype(jnp.float32)
 
-        def objective(params: Any) -> tuple[jax.Array, tuple[Any, Any]]:
-            variables = {"params": params, **state.collections}
-            outputs, collections = self.model.apply(
-                variables, x, training, rngs={"dropout": key}, mutable=list(state.collections)
-            )
-            loss = LOSSES.get(self.loss)(outputs, y, label_smoothing=values["label_smoothing"]).mean()
-            return loss, ({m: METRICS.get(m)(outputs, y).mean() for m in self.metrics}, collections)
+    @staticmethod
+    def _end(values: Values) -> jax.Array:
+        return values["train_steps"] * values["accumulation"]
 
-        (loss, (measured, collections)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
-        result = (loss, measured, collections, gradients)
-        return result if self.data_axis is None else lax.pmean(result, self.data_axis)
 
-    def _update(self, state: TrialState, values: Values, step: jax.Array) -> TrialState:
-        """Applies the optimizer to the mean of the accumulated gradients."""
-        learning_rate = values["learning_rate"] * schedules.factor(step, values)
-        transformation = optimizers.create(self.optimizer, learning_rate, values)
-        share = 1.0 / values["accumulation"].astype(jnp.float32)
-        gradients = jax.tree.map(lambda g: g * share, state.gradients)
-        updates, optimizer = transformation.update(gradients, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
+class _Rates(NamedTuple):
+    """Scheduled values: float32 scalars, and the int32 ticks of the next step."""
 
-        def norms() -> Norms:
-            return Norms(*(optax.tree.norm(tree) for tree in (gradients, params, updates)))
-
-        at_boundary = ((step + 1) % values["log_every"] == 0) | (step + 1 == values["train_steps"])
-        return state._replace(params=params, optimizer=optimizer, norms=lax.cond(at_boundary, norms, lambda: state.norms))
+    learning_rate: jax.Array
+    weight_decay: jax.Array
+    momentum: jax.Array
+    accumulation: jax.Array
 
 
 def _select(condition: jax.Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
+
+
+def _replaced(variables: Any, initial: Any) -> Any:
+    """Returns nested dicts of arrays, those of `initial` in the place of the variables' own."""
+    if not isinstance(initial, Mapping):
+        return initial
+    return {name: _replaced(value, initial[name]) if name in initial else value for name, value in variables.items()}

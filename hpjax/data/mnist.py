@@ -1,22 +1,20 @@
-"""MNIST from its four published files."""
+"""MNIST from its four published files, and what it shares with the data sets that are published like it."""
 
 import gzip
 import math
 import os
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from hpjax.data import splits
 from hpjax.data.dataset import Dataset, Part, create
+from hpjax.data.published import folders, listed, where_had
 from hpjax.data.registry import DATASETS
 from hpjax.errors import DataError
 
-_PUBLISHED = (
-    "MNIST is published as train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz and "
-    "t10k-labels-idx1-ubyte.gz at yann.lecun.com/exdb/mnist (mirror: ossci-datasets.s3.amazonaws.com/mnist/FILE)"
-)
 _IMAGE_SHAPE = (28, 28)
 _CLASSES = 10
 
@@ -26,8 +24,8 @@ def mnist(*, data_dir: str | os.PathLike[str] | None, validation_fraction: float
     """Returns MNIST: x uint8 [70000, 28, 28, 1], ten classes; the files' own test set is the test split.
 
     Args:
-      data_dir: folder of the four files, gzipped or not, or the folder above it if that is called mnist; None takes the
-        environment's HPJAX_DATA_DIR.
+      data_dir: folder of the four files, gzipped or not, or the folder above it if that is called mnist or MNIST/raw; None
+        takes the environment's HPJAX_DATA_DIR.
       validation_fraction: share of the 60,000 training files' examples held out for validation.
       split_seed: seed of the stratified split of those.
 
@@ -37,12 +35,51 @@ def mnist(*, data_dir: str | os.PathLike[str] | None, validation_fraction: float
 
     Source: LeCun, Cortes and Burges, The MNIST database of handwritten digits (1998).
     """
-    folder = _folder(data_dir or os.environ.get("HPJAX_DATA_DIR"))
-    x, y = _read_part(folder, "train")
-    test = _read_part(folder, "t10k")
+    folder = find_folder("mnist", data_dir, ("mnist", "MNIST/raw"))
+    return read("mnist", folder, validation_fraction, split_seed)
+
+
+def find_folder(name: str, data_dir: str | os.PathLike[str] | None, below: Sequence[str]) -> Path:
+    """Returns the folder of a data set that is published like MNIST: the first that has one of the four files.
+
+    All four come from one folder: several data sets have files of the same names, which must not be mixed.
+
+    Args:
+      name: the data set.
+      data_dir: the data folder, or None.
+      below: paths of the folders below it in which the files may be too.
+
+    Raises:
+      DataError: no folder was given, or none has such a file.
+    """
+    names = [name for stem in ("train", "t10k") for name in _names(f"{stem}-images", 3) + _names(f"{stem}-labels", 1)]
+    places = folders(name, data_dir, below)
+    for folder in places:
+        if any((folder / file).is_file() for file in names):
+            return folder
+    missing = f"no file train-images-idx3-ubyte[.gz] in {listed(places)}"
+    raise DataError(f"dataset '{name}': {missing}; {where_had(name, places[0])}")
+
+
+def read(name: str, folder: Path, validation_fraction: float, split_seed: int, class_names: Sequence[str] = ()) -> Dataset:
+    """Returns the data set that the four files of a folder hold, validation held out of the training files.
+
+    Args:
+      name: the data set.
+      folder: see `find_folder`.
+      validation_fraction: share of the training files' examples held out for validation.
+      split_seed: seed of the stratified split of those.
+      class_names: a name for each class, or none.
+
+    Raises:
+      ConfigError: fraction or seed out of range.
+      DataError: a file is missing, damaged or does not fit the others.
+    """
+    x, y = _read_part(name, folder, "train")
+    test = _read_part(name, folder, "t10k")
     split = splits.stratified(y, validation_fraction=validation_fraction, split_seed=split_seed)
     train, val = ((x[index], y[index]) for index in (split.train, split.val))
-    return create("mnist", train=train, val=val, test=test, num_classes=_CLASSES)
+    return create(name, train=train, val=val, test=test, num_classes=_CLASSES, class_names=class_names)
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
@@ -92,34 +129,18 @@ def _names(stem: str, dimensions: int) -> list[str]:
     return [f"{stem}{mark}idx{dimensions}-ubyte{end}" for mark in "-." for end in ("", ".gz")]
 
 
-def _folder(data_dir: str | os.PathLike[str] | None) -> Path:
-    """Returns the folder of the files: `data_dir` or its subfolder mnist, the first that has one of them."""
-    if not data_dir:
-        raise DataError("dataset 'mnist' needs its folder: give --data_dir or the environment variable HPJAX_DATA_DIR")
-    given = Path(data_dir).expanduser()
-    if not given.is_dir():
-        raise DataError(f"dataset 'mnist': data_dir '{given}' is no folder; {_PUBLISHED}")
-    names = [name for stem in ("train", "t10k") for name in _names(f"{stem}-images", 3) + _names(f"{stem}-labels", 1)]
-    # All four from one folder: files of two data sets (Fashion-MNIST has the same names) must not be mixed.
-    for folder in (given, given / "mnist"):
-        if any((folder / name).is_file() for name in names):
-            return folder
-    raise DataError(
-        f"dataset 'mnist': no file train-images-idx3-ubyte[.gz] in '{given}' or '{given / 'mnist'}'; {_PUBLISHED}"
-    )
-
-
-def _find(folder: Path, stem: str, dimensions: int) -> Path:
+def find(name: str, folder: Path, stem: str, dimensions: int) -> Path:
+    """Returns the path of one of the files, 'train-labels' for example; raises DataError if it is not there."""
     names = _names(stem, dimensions)
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise DataError(f"dataset 'mnist': no file {names[0]}[.gz] in '{folder}'; {_PUBLISHED}")
+    for file in names:
+        if (folder / file).is_file():
+            return folder / file
+    raise DataError(f"dataset '{name}': no file {names[0]}[.gz] in '{folder}'; {where_had(name)}")
 
 
-def _read_part(folder: Path, stem: str) -> Part:
+def _read_part(name: str, folder: Path, stem: str) -> Part:
     """Returns the images, uint8 [n, 28, 28, 1], and the labels, int32 [n], of 'train' or 't10k'."""
-    images_path, labels_path = _find(folder, f"{stem}-images", 3), _find(folder, f"{stem}-labels", 1)
+    images_path, labels_path = find(name, folder, f"{stem}-images", 3), find(name, folder, f"{stem}-labels", 1)
     images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
     if images.shape[1:] != _IMAGE_SHAPE:
         raise DataError(f"file '{images_path}' has images of {images.shape[1]} x {images.shape[2]}; expected 28 x 28")

@@ -1,8 +1,15 @@
 """Operators: the same function whichever implementation runs, and the Linen layers made of them."""
 
 from hpjax.ops.activations import ACTIVATIONS as ACTIVATIONS
+from hpjax.ops.attention import attention as attention
+from hpjax.ops.attention import causal_attention as causal_attention
 from hpjax.ops.conv import Conv as Conv
 from hpjax.ops.conv import conv as conv
 from hpjax.ops.dense import Dense as Dense
 from hpjax.ops.dense import dense as dense
+from hpjax.ops.embedding import Embedding as Embedding
+from hpjax.ops.embedding import embedding as embedding
+from hpjax.ops.layer_norm import LayerNorm as LayerNorm
+from hpjax.ops.layer_norm import layer_norm as layer_norm
+from hpjax.ops.pool import avg_pool as avg_pool
 from hpjax.ops.pool import max_pool as max_pool

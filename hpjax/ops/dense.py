@@ -3,16 +3,18 @@
 import jax
 from flax import linen as nn
 
+from hpjax.ops import native, native_dense
 from hpjax.ops.activations import activate
+from hpjax.ops.product import product
 
 
-def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array, activation: str = "none") -> jax.Array:
+def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, activation: str = "none") -> jax.Array:
     """Returns `activation(x @ kernel + bias)`.
 
     Args:
       x: float [..., inputs].
       kernel: float [inputs, outputs].
-      bias: float [outputs].
+      bias: float [outputs]; None adds nothing.
       activation: a name in `ACTIVATIONS`.
 
     Returns:
@@ -21,21 +23,26 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array, activation: str = "n
     Raises:
       ValueError: the shapes do not fit, or the activation is unknown.
     """
-    if x.ndim < 1 or kernel.ndim != 2 or x.shape[-1] != kernel.shape[0] or bias.shape != kernel.shape[1:]:
-        raise ValueError(f"dense: x {x.shape}, kernel {kernel.shape} and bias {bias.shape} do not fit")
-    return activate(activation, x @ kernel + bias.reshape((1,) * (x.ndim - 1) + bias.shape))
+    shape = None if bias is None else bias.shape
+    if x.ndim < 1 or kernel.ndim != 2 or x.shape[-1] != kernel.shape[0] or shape not in (None, kernel.shape[1:]):
+        raise ValueError(f"dense: x {x.shape}, kernel {kernel.shape} and bias {shape} do not fit")
+    if activation in native.NUMBERS and native.used(x, kernel, bias):
+        return native_dense.dense(x, kernel, bias, activation)
+    y = product(x, kernel)
+    return activate(activation, y if bias is None else y + bias.reshape((1,) * (x.ndim - 1) + bias.shape))
 
 
 class Dense(nn.Module):
-    """A Linen layer of `dense`: features outputs, LeCun-normal kernel, zero bias."""
+    """A Linen layer of `dense`: features outputs, LeCun-normal kernel, zero bias unless there is none."""
 
     features: int
     activation: str = "none"
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns `dense` of x with this layer's parameters."""
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,)) if self.use_bias else None
         return dense(x, kernel, bias, self.activation)

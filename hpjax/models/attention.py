@@ -1,0 +1,130 @@
+"""The block that the transformer and the vision transformer are made of: attention, then a perceptron, both residual."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from hpjax.errors import ConfigError
+from hpjax.models.dropout import Dropout, StochasticDepth
+from hpjax.models.training import Training
+from hpjax.ops import Dense, LayerNorm, attention, causal_attention
+
+SMALL = nn.initializers.normal(0.02)
+"""GPT-2's initialiser of everything that is multiplied."""
+
+
+class KeyValues(NamedTuple):
+    """What a place shows to later ones: float [batch, heads, time, dim] each."""
+
+    keys: jax.Array
+    values: jax.Array
+
+
+class SelfAttention(nn.Module):
+    """Attention of a sequence to itself: queries, keys and values from one product, heads side by side, then a product.
+
+    Attributes:
+      width: features of its input and output; a multiple of `heads`.
+      heads: number of heads.
+      causal: whether a place sees only itself and those before it.
+      out_init: initialiser of the last product.
+    """
+
+    width: int
+    heads: int
+    causal: bool
+    out_init: nn.initializers.Initializer = SMALL
+
+    def setup(self) -> None:
+        """Makes the two products."""
+        self.qkv = Dense(3 * self.width, kernel_init=SMALL)
+        self.out = Dense(self.width, kernel_init=self.out_init)
+
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, KeyValues]:
+        """Returns float32 [batch, time, width] for the same, and the keys and values."""
+        q, k, v = self._heads(x)
+        return self._joined((causal_attention if self.causal else attention)(q, k, v)), KeyValues(k, v)
+
+    def decode(self, x: jax.Array, past: KeyValues, position: jax.Array) -> tuple[jax.Array, KeyValues]:
+        """Returns what `__call__` gives at one place, from what the places before it left.
+
+        Args:
+          x: float32 [batch, 1, width], the place's input.
+          past: keys and values with room for it, right at the places before `position`.
+          position: int32 scalar, the place.
+
+        Returns:
+          float32 [batch, 1, width], and `past` with the place's keys and values.
+        """
+        q, k, v = self._heads(x)
+        keys = lax.dynamic_update_slice_in_dim(past.keys, k, position, 2)
+        values = lax.dynamic_update_slice_in_dim(past.values, v, position, 2)
+        seen = jnp.arange(keys.shape[2])[None] <= position
+        return self._joined(attention(q, keys, values, seen)), KeyValues(keys, values)
+
+    def _heads(self, x: jax.Array) -> tuple[jax.Array, ...]:
+        batch, time, _ = x.shape
+        parts = jnp.split(self.qkv(x), 3, axis=-1)
+        return tuple(part.reshape(batch, time, self.heads, -1).transpose(0, 2, 1, 3) for part in parts)
+
+    def _joined(self, x: jax.Array) -> jax.Array:
+        return self.out(x.transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], self.width))
+
+
+class Block(nn.Module):
+    """`x + attention(norm(x))`, then `x + perceptron(norm(x))`, each branch with dropout and stochastic depth.
+
+    Attributes:
+      width: features.
+      heads: attention heads.
+      mlp_ratio: hidden units of the perceptron for each feature.
+      causal: whether a place sees only itself and those before it.
+      activation: the perceptron's.
+      index: this block's number, from 0.
+      depth: number of blocks.
+
+    Source: Radford et al., Language Models are Unsupervised Multitask Learners (2019), section 2.3: norm first, and the
+    last product of each branch starts smaller by 1 / sqrt(branches). Dropout is on the branches, not on the attention.
+    """
+
+    width: int
+    heads: int
+    mlp_ratio: int
+    causal: bool
+    activation: str
+    index: int
+    depth: int
+
+    def setup(self) -> None:
+        """Makes the layers."""
+        last = nn.initializers.normal(0.02 * (2 * self.depth) ** -0.5)
+        self.attention_norm = LayerNorm()
+        self.attention = SelfAttention(self.width, self.heads, self.causal, last)
+        self.mlp_norm = LayerNorm()
+        self.hidden = Dense(self.mlp_ratio * self.width, self.activation, kernel_init=SMALL)
+        self.out = Dense(self.width, kernel_init=last)
+        self.attention_dropout, self.mlp_dropout = Dropout(), Dropout()
+        share = (self.index + 1) / self.depth
+        self.attention_depth, self.mlp_depth = StochasticDepth(share), StochasticDepth(share)
+
+    def __call__(self, x: jax.Array, training: Training | None = None) -> tuple[jax.Array, KeyValues]:
+        """Returns float32 [batch, time, width] for the same, and the keys and values of its attention."""
+        branch, past = self.attention(self.attention_norm(x))
+        x = x + self.attention_depth(self.attention_dropout(branch, training), training)
+        branch = self.out(self.hidden(self.mlp_norm(x)))
+        return x + self.mlp_depth(self.mlp_dropout(branch, training), training), past
+
+    def decode(self, x: jax.Array, past: KeyValues, position: jax.Array) -> tuple[jax.Array, KeyValues]:
+        """Returns one place's output and the keys and values with its own; see `SelfAttention.decode`."""
+        branch, past = self.attention.decode(self.attention_norm(x), past, position)
+        x = x + branch
+        return x + self.out(self.hidden(self.mlp_norm(x))), past
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raises ConfigError where `width` features do not divide into `heads`."""
+    if width % heads:
+        raise ConfigError(f"heads is {heads}; expected a divisor of width, {width}")

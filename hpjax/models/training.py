@@ -1,0 +1,22 @@
+"""What a model needs to know while it trains."""
+
+from typing import NamedTuple
+
+import jax
+
+
+class Training(NamedTuple):
+    """What a model needs to know while it trains; at evaluation it gets None instead.
+
+    Attributes:
+      position: uint32 [batch], each example's place in the trial's stream: what a random number is drawn from.
+      dropout_rate: float32 scalar in [0, 1).
+      stochastic_depth_rate: float32 scalar in [0, 1), of the last block; the first blocks have less.
+      data_axis: name of the mapped axis over which the batch is sharded, for statistics of the whole batch; None if it
+        is not.
+    """
+
+    position: jax.Array
+    dropout_rate: jax.Array | float = 0.0
+    stochastic_depth_rate: jax.Array | float = 0.0
+    data_axis: str | None = None
