@@ -1,0 +1,89 @@
+"""The end of a study: its table, its pictures, the winner as a flagfile, the test split read once."""
+
+from typing import TYPE_CHECKING, Any
+
+from hpjax import flags
+from hpjax.lanes import Layout
+from hpjax.objective import Objective
+from hpjax.runfolder import PARAMS, RunFolder
+from hpjax.study import kept, pictures, table, winner
+from hpjax.study.engine import Engine
+from hpjax.study.folder import BEST, PICTURES, TABLE, StudyFolder
+from hpjax.study.records import SettingSummary, TrialRecord
+from hpjax.study.screen import StudyView
+from hpjax.study.setup import Setup
+from hpjax.study.summary import text
+
+if TYPE_CHECKING:
+    from hpjax.study.study import Study
+
+
+def close(folder: StudyFolder, parts: Setup, engine: Engine, view: StudyView) -> dict[str, Any]:
+    """Writes what a finished study leaves behind; returns what its metadata says of it.
+
+    Args:
+      folder: the study's folder.
+      parts: its parts.
+      engine: its engine, at the end.
+      view: the screen.
+    """
+    records, objective = engine.records, parts.objective
+    names = (*parts.space.names, *parts.space.replicated)
+    table.write_csv(folder.path / TABLE, records, objective, names)
+    tried = table.group(records, objective, parts.study.aggregate)
+    best = table.best(tried, objective)
+    facts: dict[str, Any] = {
+        "seconds": engine.now,
+        "occupancy": engine.counts.occupancy,
+        "late": engine.counts.late / max(engine.counts.busy, 1),
+        "steps": engine.counts.steps,
+        "best": None,
+        "kept": list(engine.kept.best),
+    }
+    if best is not None:
+        facts |= _winner(folder, parts, engine, best)
+    view.say("drawing the pictures")
+    scales = {name: parts.space.scale(name) for name in parts.space.names}
+    pictures.draw_all(records, tried, objective, scales, folder.path / PICTURES)
+    return facts
+
+
+def _winner(folder: RunFolder, parts: Setup, engine: Engine, best: SettingSummary) -> dict[str, Any]:
+    """Writes best.flags and trains the winner again."""
+    record = best_trial([engine.records[number] for number in best.numbers], parts.objective)
+    plan = engine.plan(record.number)
+    header = [
+        f"the best of {len(engine.records)} trials: {parts.objective.name} {record.objective!r} (trial {record.number})",
+        "python -m hpjax.train --flagfile=THIS_FILE --run_dir=NEW_FOLDER",
+    ]
+    folder.write(BEST, flags.to_flagfile(plan.config.replace(lane_devices=_lane_devices(parts.layout)), header))
+    found = winner.again(engine.group(record.number), plan, record, parts.objective, parts.dataset)
+    others = [number for number in engine.kept.best if number != record.number]
+    if record.number not in engine.kept.best:
+        # The best setting over its seeds need not have one of the best trials.
+        kept.write(folder.path / PARAMS, {record.number: found.result}, others)
+    return {
+        "kept": [record.number, *others],
+        "best": {"setting": best.setting, "trial": record.number, "value": best.value},
+        "edges": parts.space.edges(best.values),
+        "repeats": found.repeats,
+        "test": found.test,
+    }
+
+
+def _lane_devices(layout: Layout) -> int:
+    """Returns over how many devices a single run's lanes must be spread for a study's bits.
+
+    XLA makes one program for a single device, and another, the same however many they are, for several.
+    """
+    return 2 if layout.lane_devices > 1 and layout.data_devices == 1 else 1
+
+
+def best_trial(records: list[TrialRecord], objective: Objective) -> TrialRecord:
+    """Returns the trial with the best objective, of equal ones the first."""
+    return max(records, key=lambda record: (objective.score(record.objective), -record.number))
+
+
+def summary(study: "Study", facts: dict[str, Any]) -> str:
+    """Returns what is shown at the study's end."""
+    return text(study.records, study.settings_tried, study.objective, facts, study.path)

@@ -1,0 +1,231 @@
+"""From a study's settings to its parts: everything that can be refused is refused here, before anything compiles."""
+
+import dataclasses
+import functools
+import importlib.util
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+from hpjax import build, devices, inert, metrics, resolve
+from hpjax.batch import Examples
+from hpjax.config import Config, StudyConfig
+from hpjax.data import Dataset
+from hpjax.errors import ConfigError
+from hpjax.initial import load as load_initial
+from hpjax.lanes import LaneProgram, Layout
+from hpjax.lengths import INT32_MAX
+from hpjax.objective import Objective
+from hpjax.settings.fields import Lines
+from hpjax.study import before, checks, samplers, schedulers
+from hpjax.study.ask import Asker
+from hpjax.study.group import Group
+from hpjax.study.plan import Plan, Planner, equal_work
+from hpjax.study.samplers import Sampler
+from hpjax.study.schedulers import Scheduler, SchedulerSettings
+from hpjax.study.space import Space
+
+LANES_A_CORE = 8
+"""Lanes that a CPU device takes one after the other, so that the host's work for a round is small beside the round."""
+TRIALS_A_LANE = 10
+"""Trials a lane that a study should have: with fewer, many lanes stand empty at its end."""
+CHECKED = 64
+"""Settings of which it is checked beforehand that their values go together."""
+
+
+class Setup(NamedTuple):
+    """A study's parts.
+
+    Attributes:
+      base: the config that its trials differ from.
+      study: its settings, `auto` resolved.
+      dataset: the data.
+      space: what varies.
+      asker: gives new settings.
+      scheduler: decides which go on.
+      planner: makes plans of trials.
+      objective: what is to be best.
+      layout: of the lanes that run together.
+      waves: groups of lanes that take turns.
+      metrics: what is measured beside the loss.
+      notes: what a person should be told.
+      groups: a plan of each compile group that is known beforehand.
+      layout_of: for a lane width the layout, where a probe is to choose the width; else None.
+      lanes_a_wave: lanes that were asked for, of one wave; None where they follow from the width.
+    """
+
+    base: Config
+    study: StudyConfig
+    dataset: Dataset
+    space: Space
+    asker: Asker
+    scheduler: Scheduler
+    planner: Planner
+    objective: Objective
+    layout: Layout
+    waves: int
+    metrics: tuple[str, ...]
+    notes: tuple[str, ...]
+    groups: tuple[Plan, ...]
+    layout_of: Callable[[int], Layout] | None = None
+    lanes_a_wave: int | None = None
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The numbers of an evaluation by name."""
+        names = ("loss", *(name for name in self.metrics if metrics.is_scalar(name)))
+        train = [f"train/{name}" for name in names if name == "loss" or metrics.is_mean(name)]
+        return (*train, *(f"val/{name}" for name in names if self.dataset.splits["val"][1] > 0))
+
+    @property
+    def trials(self) -> int:
+        """Trials in all."""
+        return self.asker.settings * len(self.asker.replicas)
+
+
+def make(config: Config, study: StudyConfig, narrowed: Callable[[Sampler, Space], Sampler] | None = None) -> Setup:
+    """Returns the parts of a study.
+
+    Args:
+      config: what the trials have in common.
+      study: the study's settings.
+      narrowed: makes of the sampler one that leaves out what was tried before.
+
+    Raises:
+      ConfigError: bad settings, or a space whose values do not go together.
+      DataError: the data set is missing or damaged.
+    """
+    lost = devices.configure()
+    checks.check(config)
+    if not study.vary:
+        raise ConfigError("vary is not given; expected at least one, --vary='learning_rate=log(1e-4,1)' for example")
+    if config.folds is not None and not any(text.partition("=")[0].strip() == "fold" for text in study.vary):
+        study = dataclasses.replace(study, vary=Lines((*study.vary, f"fold=range({config.folds})")))
+    study = dataclasses.replace(study, enqueue=before.absolute(study.enqueue), warm_start=before.absolute(study.warm_start))
+    if study.storage is not None and importlib.util.find_spec("optuna") is None:
+        raise ConfigError("storage needs Optuna, which is not installed; expected: pip install optuna")
+    space = Space.parse(study.vary, config)
+    if not {"warmup", *inert.WARMUP_SHAPE} & set(space.names):
+        inert.check_warmup(config)
+    checks.check_order(config, (*space.names, *space.replicated))
+    notes: list[str] = []
+    if "batch_size" in space.names:
+        config, notes = equal_work(config, _batch_sizes(space))
+    # On a CPU lanes run one after the other; elsewhere it is measured how many together, once the rest is known to be sound.
+    open_width = config.lane_width == "auto" and jax.default_backend() != "cpu"
+    width = 1 if config.lane_width == "auto" else int(config.lane_width)
+    config = config.replace(
+        lane_width=str(width),
+        devices="1" if config.devices == "auto" else config.devices,
+        native=resolve.native_mode(config.native),
+    )
+    sampler = samplers.create(study.sampler, space.leaves, study.sampler_seed)
+    if sampler.size is not None:
+        space.check_grid()
+    if narrowed is not None:
+        sampler = narrowed(sampler, space)
+    if study.trials < len(space.replicas):
+        raise ConfigError(f"trials is {study.trials}; expected at least {len(space.replicas)}, one for each seed and fold")
+    first_of_all = before.enqueued(study, space)
+    asker = Asker(space, sampler, study.trials, first_of_all)
+    names = (*space.names, *space.replicated)
+    values = first_of_all + [space.values(point) for point in sampler.points(0, min(CHECKED, asker.settings), [])]
+    first = resolve.resolve(config.replace(**values[0], **space.replicas[0]))
+    checks.check_folds(first, [replica.get("fold", 0) for replica in space.replicas])
+    dataset = build.load(first)
+    planner = Planner(config, names, dataset.splits["train"][1])
+    plans = [planner.plan({**of_setting, **space.replicas[0]}) for of_setting in values]
+    groups = tuple({plan.group: plan for plan in plans}.values())
+    for group in groups:
+        devices.candidates(group.config.devices, int(group.config.micro_batch_size or 0), group.config.eval_batch_size)
+        build.check_parts(group.config, dataset, group.scalars)
+        build.initial(group.config, dataset)
+    asker.tell(before.told(study, space, resolve.objective(first)))
+    last = max(plan.evaluations for plan in plans) if study.scheduler != "none" else INT32_MAX
+    if study.scheduler != "none" and "train_steps" in space.names:
+        raise ConfigError(
+            f"vary has 'train_steps', but scheduler '{study.scheduler}' compares trials of one length; expected none"
+        )
+    waves = 1 if study.scheduler == "none" and study.sampler != "tpe" else 2
+    layout_of = functools.partial(_layout, study, asker.settings * len(asker.replicas), waves, config)
+    layout = layout_of(width)
+    if config.share_batches and width == 1 and not open_width:
+        notes.append("share_batches: one order of the data for all trials; lanes of width 1 still read a batch each")
+    settings = SchedulerSettings(eta=study.eta, min_evaluations=study.min_evaluations)
+    return Setup(
+        base=config,
+        study=dataclasses.replace(study, lanes=str(layout.lanes * waves)),
+        dataset=dataset,
+        space=space,
+        asker=asker,
+        scheduler=schedulers.create(study.scheduler, settings, asker.settings, last),
+        planner=planner,
+        objective=resolve.objective(first),
+        layout=layout,
+        waves=waves,
+        metrics=first.metrics or (),
+        notes=tuple(note for note in (lost, *notes) if note),
+        groups=groups,
+        layout_of=layout_of if open_width else None,
+        lanes_a_wave=None if study.lanes == "auto" else layout.lanes,
+    )
+
+
+class GroupMaker:
+    """Makes compile groups that share the data set on the devices."""
+
+    def __init__(self, setup: Setup, say: Callable[[str], None] = lambda line: None):
+        """Makes groups of a setup; `say` is told of each that will be compiled."""
+        self._setup, self._say = setup, say
+        self._examples: Examples | None = None
+        self.made: list[Plan] = []
+
+    def __call__(self, number: int, plan: Plan) -> list[Group]:
+        """Returns the group of a trial, by number and plan."""
+        setup = self._setup
+        program = LaneProgram(build.trial(plan.config, setup.dataset), setup.layout)
+        if self._examples is None:
+            dataset = setup.dataset
+            self._examples = program.put_examples(Examples(dataset.x, dataset.y))  # type: ignore[arg-type]
+        examples = self._examples
+        if plan.config.init_from is not None:
+            begin = load_initial(plan.config.init_from, build.variables(program.trial, setup.dataset))
+            examples = examples._replace(initial=program.put_examples(begin.variables))  # type: ignore[arg-type]
+        self.made.append(plan)
+        static = ", ".join(
+            f"{name} {value}" for name, value in plan.group if name != "schedules" and value not in (True, False)
+        )
+        self._say(f"compiling group {len(self.made)}{': ' + static if static else ''}")
+        validation = setup.dataset.splits["val"]
+        groups = [Group(program, examples, number, plan, validation)]
+        groups[0].compile()
+        # While one half of the lanes runs, the host decides about the other: no decision is late.
+        groups += [Group(program, examples, number, plan, validation, groups[0]) for _ in range(setup.waves - 1)]
+        return groups
+
+
+def _batch_sizes(space: Space) -> list[int]:
+    leaves = [leaf for leaf in space.leaves if leaf.setting == "batch_size"]
+    if len(leaves) != 1 or leaves[0].count is None or leaves[0].count > 10_000:
+        raise ConfigError("vary 'batch_size' is not counted; expected choice(32,64,128) or grid(32,64,128)")
+    return [int(leaves[0].value((i + 0.5) / leaves[0].count)) for i in range(leaves[0].count)]
+
+
+def _layout(study: StudyConfig, trials: int, waves: int, config: Config, width: int) -> Layout:
+    """Returns where the lanes lie: on a CPU a few one after the other on each core, elsewhere a group on each device."""
+    shared = int(config.devices)
+    # pmap maps one axis: where the devices share batches, lanes take turns.
+    present = 1 if config.parallel == "pmap" and shared > 1 else jax.local_device_count() // shared
+    make = functools.partial(Layout, width=width, data_devices=shared, parallel=config.parallel)  # type: ignore[arg-type]
+    if study.lanes == "auto":
+        over = max(1, min(present, trials // width))
+        most = LANES_A_CORE if jax.default_backend() == "cpu" else 1
+        each = max(1, min(most, trials // (TRIALS_A_LANE * over * width * waves)))
+        return make(lanes=over * width * each, lane_devices=over)
+    lanes = int(study.lanes)
+    if lanes % (width * waves):
+        raise ConfigError(f"lanes is {lanes}; expected a multiple of {width * waves}: lane_width {width}, {waves} waves")
+    groups = lanes // waves // width
+    over = max(number for number in range(1, present + 1) if groups % number == 0)
+    return make(lanes=lanes // waves, lane_devices=over)

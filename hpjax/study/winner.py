@@ -1,0 +1,66 @@
+"""The winner of a study, trained once more by itself: the check that it repeats, and the test split."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from hpjax import evaluation
+from hpjax.data import Dataset
+from hpjax.objective import Evaluation, Objective
+from hpjax.study.group import Group
+from hpjax.study.kept import Results
+from hpjax.study.plan import Plan
+from hpjax.study.records import TrialRecord
+
+
+class Winner(NamedTuple):
+    """What training the winner again gave.
+
+    Attributes:
+      repeats: whether its measure there is the study's, bit for bit.
+      test: loss and metrics over the test split; empty if there is none.
+      result: its parameters and other variables there.
+    """
+
+    repeats: bool
+    test: dict[str, float]
+    result: dict[str, Any]
+
+
+def again(group: Group, plan: Plan, record: TrialRecord, objective: Objective, dataset: Dataset) -> Winner:
+    """Trains a trial of a finished study again, alone in the first lane, and reads the test split with it.
+
+    Args:
+      group: its compile group; the trials in its lanes are lost.
+      plan: how it runs.
+      record: what the study knows of it; it has an evaluation.
+      objective: says which evaluation counts.
+      dataset: the data.
+    """
+    chosen = objective.chosen_tick([Evaluation(m.tick, m.value) for m in record.curve])
+    lane = group.alone(record.number, plan)
+    numbers: dict[str, Any] = {}
+    results: Any = None
+    for measured in record.curve:
+        issued = group.issue(plan.end, lambda number, done: False)
+        results = issued.results
+        if issued.measured is not None:
+            of_lane = {name: value[lane] for name, value in jax.device_get(issued.measured).items()}
+            numbers, _ = evaluation.finish(of_lane, dataset.splits["val"][1], dataset.target_scale)
+        if measured.tick == chosen:
+            break
+    repeats = all(_same(numbers[name], measured.numbers[f"val/{name}"]) for name in numbers)
+    test: dict[str, float] = {}
+    if dataset.splits["test"][1] > 0:
+        found = jax.device_get(group.evaluate(dataset.splits["test"]))
+        finished, _ = evaluation.finish(
+            {name: value[lane] for name, value in found.items()}, dataset.splits["test"][1], dataset.target_scale
+        )
+        test = {f"test/{name}": value for name, value in finished.items() if math.isfinite(value)}
+    return Winner(repeats, test, Results(results).of(lane))
+
+
+def _same(one: float, other: float) -> bool:
+    return bool(np.float64(one).tobytes() == np.float64(other).tobytes())
