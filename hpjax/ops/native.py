@@ -1,0 +1,87 @@
+"""The native kernels of `kernels/`: whether they are here, whether a program uses them, and the one way to call them."""
+
+import contextlib
+import contextvars
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+NUMBERS = {"none": 0, "relu": 1, "tanh": 2, "gelu": 3, "silu": 4}
+"""The activations that the kernels know, and their numbers there."""
+
+_ON: contextvars.ContextVar[bool] = contextvars.ContextVar("native", default=False)
+
+
+@functools.cache
+def missing() -> str | None:
+    """Returns why there are no native kernels, or None where they are: loaded and registered with JAX."""
+    try:
+        from hpjax import _kernels  # type: ignore[attr-defined]
+    except ImportError as error:
+        return f"not built ({error})"
+    for name, handler in _kernels.handlers().items():
+        jax.ffi.register_ffi_target(name, handler, platform="cpu")
+    return None
+
+
+def instruction_set() -> str | None:
+    """Returns the name of the instruction set that the kernels run with; None where there are none."""
+    if missing() is not None:
+        return None
+    from hpjax import _kernels  # type: ignore[attr-defined]
+
+    return str(_kernels.chosen())
+
+
+def described(mode: str) -> str:
+    """Returns the line that says what the operators run on; `mode` is the setting `native`, resolved."""
+    if mode == "on" and jax.default_backend() != "cpu":
+        return f"kernels: XLA alone; the native ones are for a CPU, JAX runs on {jax.default_backend()}"
+    if mode == "on":
+        return f"kernels: native ({instruction_set()})"
+    return "kernels: XLA alone" + (f"; the native ones are {missing()}" if missing() is not None else " (native is off)")
+
+
+@contextlib.contextmanager
+def scope(on: bool) -> Iterator[None]:
+    """Programs that are traced inside use the native kernels, or do not. Outside of any scope they do not."""
+    token = _ON.set(on)
+    try:
+        yield
+    finally:
+        _ON.reset(token)
+
+
+def used(*arrays: jax.Array | None) -> bool:
+    """Returns whether an operator of these arrays runs natively: in scope, on a CPU, all float32, none empty."""
+    if not _ON.get() or jax.default_backend() != "cpu" or missing() is not None:
+        return False
+    return all(array is None or (array.dtype == jnp.float32 and array.size > 0) for array in arrays)
+
+
+def call(target: str, results: Sequence[jax.ShapeDtypeStruct], *operands: jax.Array, **attributes: Any) -> Any:
+    """Calls a handler; under vmap it runs lane after lane.
+
+    Args:
+      target: the handler's name.
+      results: shapes and dtypes of its results.
+      *operands: its operands.
+      **attributes: its attributes: bools, ints, or sequences of ints.
+    """
+    made = {name: _attribute(value) for name, value in attributes.items()}
+    return jax.ffi.ffi_call(target, tuple(results), vmap_method="sequential")(*operands, **made)
+
+
+def floats(*shape: int) -> jax.ShapeDtypeStruct:
+    """Returns the shape of a float32 result; of no elements where it is not asked for."""
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def _attribute(value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    return np.int64(value) if isinstance(value, int) else np.asarray(value, np.int64)

@@ -1,0 +1,13 @@
+// Compiled once for each instruction set, with its name and sizes as macros (CMakeLists.txt).
+#include "simd/conv.h"
+#include "simd/matmul.h"
+
+#define HPJAX_TEXT(x) #x
+#define HPJAX_QUOTED(x) HPJAX_TEXT(x)
+
+namespace hpjax::HPJAX_ISA {
+
+extern const Operators OPERATORS;
+const Operators OPERATORS = {HPJAX_QUOTED(HPJAX_ISA), matmul, pullback, conv_forward, conv_backward};
+
+}  // namespace hpjax::HPJAX_ISA

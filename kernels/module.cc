@@ -1,0 +1,35 @@
+// The Python module: hands over the handlers as capsules, and says what this processor runs.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+
+#include "handler.h"
+
+namespace nb = nanobind;
+
+extern "C" {
+XLA_FFI_Error* hpjax_matmul(XLA_FFI_CallFrame*);
+XLA_FFI_Error* hpjax_pullback(XLA_FFI_CallFrame*);
+XLA_FFI_Error* hpjax_conv(XLA_FFI_CallFrame*);
+XLA_FFI_Error* hpjax_conv_gradient(XLA_FFI_CallFrame*);
+}
+
+NB_MODULE(_kernels, m) {
+  m.def("handlers", [] {
+    nb::dict found;
+    const auto add = [&](const char* name, auto* handler) { found[name] = nb::capsule(reinterpret_cast<void*>(handler)); };
+    add("hpjax_matmul", hpjax_matmul);
+    add("hpjax_pullback", hpjax_pullback);
+    add("hpjax_conv", hpjax_conv);
+    add("hpjax_conv_gradient", hpjax_conv_gradient);
+    return found;
+  }, "The handlers by the name of their target: capsules for jax.ffi.register_ffi_target.");
+  m.def("available", [] {
+    nb::list names;
+    for (const char* const* name = hpjax::available(); *name; ++name) names.append(nb::str(*name));
+    return names;
+  }, "Instruction sets that this processor runs, the best first.");
+  m.def("chosen", [] { return std::string(hpjax::operators().name); }, "The instruction set in use.");
+  m.def("choose", [](const std::string& name) { return hpjax::choose(name.c_str()); }, nb::arg("name"),
+        "Takes another instruction set, for the whole process; False if this processor cannot run it.");
+  m.attr("ffi_api_version") = nb::make_tuple(XLA_FFI_API_MAJOR, XLA_FFI_API_MINOR);
+}

@@ -1,0 +1,71 @@
+// What the handlers ask of an instruction set: plain functions on float32 arrays that are known to fit.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace hpjax {
+
+enum Activation : int32_t { NONE = 0, RELU = 1, TANH = 2, GELU = 3, SILU = 4 };
+
+// c [rows, columns] = activation(op(a) op(b) + bias), op(a) [rows, depth], op(b) [depth, columns]; all dense, row after row.
+struct Matmul {
+  int64_t rows, columns, depth;
+  const float *a, *b;
+  bool transpose_a, transpose_b;
+  const float* bias;  // [columns], or null
+  Activation activation;
+  float* c;
+  float* before;  // [rows, columns]: what goes into the activation; or null
+};
+
+// The cotangent of what went into an activation, and its sum over the rows.
+struct Pullback {
+  int64_t rows, columns;
+  Activation activation;
+  const float *saved, *cotangent;
+  float* result;  // [rows, columns], or null where there is no activation
+  float* sums;    // [columns], or null
+};
+
+// A 2-D convolution: x [batch, height, width, channels], kernel [taps_down, taps_across, channels, features],
+// y [batch, rows, columns, features].
+struct Conv {
+  int64_t batch, height, width, channels, taps_down, taps_across, features, rows, columns;
+  int64_t stride_down, stride_across, above, left, dilation_down, dilation_across;
+  Activation activation;  // NONE or RELU
+  bool pool;              // 2 x 2 squares of y, side by side, become their maxima; a remainder is dropped
+};
+
+constexpr int64_t MOST_TAPS = 32;  // of a kernel in one direction
+
+struct ConvForward : Conv {
+  const float *x, *kernel, *bias;
+  float* y;       // [batch, rows, columns, features], halved where pooled
+  uint8_t* ties;  // where pooled: bits 0 to 3 name the values of a square that are its maximum; or null
+};
+
+struct ConvBackward : Conv {
+  const float *x, *kernel, *y, *cotangent;
+  const uint8_t* ties;
+  float *to_x, *to_kernel, *to_bias;  // null where not asked for
+};
+
+struct Operators {
+  const char* name;
+  void (*matmul)(const Matmul&);
+  void (*pullback)(const Pullback&);
+  void (*conv_forward)(const ConvForward&);
+  void (*conv_backward)(const ConvBackward&);
+};
+
+// The best that this processor runs, or the one chosen by `choose`.
+const Operators& operators();
+// Chooses an instruction set by name, for tests and measurements; false if this processor cannot run it.
+bool choose(const char* name);
+// The names of those that this processor runs, the best first, ended by null.
+const char* const* available();
+
+// Scratch of one thread, kept until it ends: 64-byte aligned; `place` tells apart what is needed at one time.
+float* scratch(int place, size_t floats);
+
+}  // namespace hpjax

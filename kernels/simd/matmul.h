@@ -1,0 +1,92 @@
+// Products of two matrices, panel after panel of op(b), so that a panel stays in the first cache.
+#pragma once
+#include "tile.h"
+
+namespace hpjax::HPJAX_ISA {
+
+constexpr int64_t DEPTH = 256;  // k of a panel
+
+// Copies rows [from, from + depth) of op(b) [depth, columns] into panels; columns past the last are 0.
+static void pack(const float* b, bool transposed, int64_t total_depth, int64_t columns, int64_t from, int64_t depth,
+                 float* to) {
+  for (int64_t n = 0; n < columns; n += NV * W) {
+    const int64_t wide = smaller(NV, vectors(columns - n)) * W, valid = smaller(wide, columns - n);
+    if (transposed) {
+      for (int64_t j = 0; j < wide; ++j) {
+        const float* column = b + (n + j) * total_depth + from;
+        if (j < valid)
+          for (int64_t k = 0; k < depth; ++k) to[k * wide + j] = column[k];
+        else
+          for (int64_t k = 0; k < depth; ++k) to[k * wide + j] = 0;
+      }
+    } else {
+      for (int64_t k = 0; k < depth; ++k) {
+        const float* row = b + (from + k) * columns + n;
+        for (int64_t j = 0; j < valid; j += W) store(to + k * wide + j, load_part(row + j, valid - j));
+      }
+    }
+    to += depth * wide;
+  }
+}
+
+static int64_t packed_size(int64_t columns, int64_t depth) { return vectors(columns) * W * depth; }
+
+// c = op(a) b' for one block of depth, where b' is packed or lies as it is.
+static void block(const Matmul& m, int64_t from, int64_t depth, const float* packed) {
+  const bool last = from + depth == m.depth;
+  for (int64_t n = 0, at = 0; n < m.columns; n += NV * W) {
+    const int64_t count = smaller(NV, vectors(m.columns - n)), wide = count * W;
+    const Panel panel = packed ? Panel{packed + at, wide} : Panel{m.b + from * m.columns + n, m.columns};
+    at += depth * wide;
+    const Finish f{smaller(wide, m.columns - n), from > 0, last && m.bias ? m.bias + n : nullptr,
+                   last ? m.activation : NONE};
+    for (int64_t i = 0; i < m.rows; i += MR) {
+      const int64_t high = smaller(MR, m.rows - i);
+      float *out[MR], *before[MR];
+      for (int64_t r = 0; r < high; ++r) {
+        out[r] = m.c + (i + r) * m.columns + n;
+        before[r] = m.before ? m.before + (i + r) * m.columns + n : nullptr;
+      }
+      if (m.transpose_a) {
+        TILES_ACROSS[high - 1][count - 1](Across{m.a + from * m.rows + i, nullptr, m.rows, depth}, panel, out, f);
+      } else {
+        const float* rows[MR];
+        for (int64_t r = 0; r < high; ++r) rows[r] = m.a + (i + r) * m.depth + from;
+        const int64_t none = 0;
+        TILES_ALONG[high - 1][count - 1](rows, Along{&none, 1, depth}, panel, out,
+                                         last && m.before ? before : nullptr, f);
+      }
+    }
+  }
+}
+
+static void matmul(const Matmul& m) {
+  // Whole vectors of b need no copy where they are read by few rows, or lie side by side already.
+  const bool as_it_lies = !m.transpose_b && m.columns % W == 0 && (m.rows <= 4 * MR || m.columns <= NV * W);
+  float* packed = as_it_lies ? nullptr : scratch(0, packed_size(m.columns, smaller(DEPTH, m.depth)));
+  if (m.depth == 0) return block(m, 0, 0, packed ? packed : scratch(0, 1));
+  for (int64_t from = 0; from < m.depth; from += DEPTH) {
+    const int64_t depth = smaller(DEPTH, m.depth - from);
+    if (packed) pack(m.b, m.transpose_b, m.depth, m.columns, from, depth, packed);
+    block(m, from, depth, packed);
+  }
+}
+
+static void pullback(const Pullback& p) {
+  for (int64_t n = 0; n < p.columns; n += W) {
+    const int64_t valid = p.columns - n;
+    V sums = V{};
+    for (int64_t i = 0; i < p.rows; ++i) {
+      const int64_t at = i * p.columns + n;
+      V cotangent = load_part(p.cotangent + at, valid);
+      if (p.result) {
+        cotangent = pullback(p.activation, load_part(p.saved + at, valid), cotangent);
+        store_part(p.result + at, cotangent, valid);
+      }
+      sums += cotangent;
+    }
+    if (p.sums) store_part(p.sums + n, sums, valid);
+  }
+}
+
+}  // namespace hpjax::HPJAX_ISA

@@ -1,0 +1,93 @@
+// Vectors of one instruction set. Compiled once for each of them, by `isa.cc`: HPJAX_ISA names the namespace, HPJAX_WIDTH is
+// the floats of a vector, HPJAX_ROWS x HPJAX_VECTORS the registers of a tile of sums.
+//
+// No function of the standard library is called from here: its templates would be compiled for this instruction set and
+// might be linked into code that runs on a machine without it.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#define INLINE static inline __attribute__((always_inline))
+
+namespace hpjax::HPJAX_ISA {
+
+constexpr int W = HPJAX_WIDTH;
+constexpr int MR = HPJAX_ROWS;
+constexpr int NV = HPJAX_VECTORS;
+
+typedef float V __attribute__((vector_size(HPJAX_WIDTH * 4)));
+typedef int32_t I __attribute__((vector_size(HPJAX_WIDTH * 4)));
+// In memory vectors lie where they lie.
+typedef float Unaligned __attribute__((vector_size(HPJAX_WIDTH * 4), aligned(4), may_alias));
+
+INLINE V load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
+INLINE void store(float* p, V v) { *reinterpret_cast<Unaligned*>(p) = v; }
+INLINE V splat(float x) { return x - V{}; }
+INLINE V select(I mask, V a, V b) { return (V)(((I)a & mask) | ((I)b & ~mask)); }
+// As the comparison of IEEE 754 says: NaN stays NaN where it is the first.
+INLINE V at_least(V v, V low) { return select(v < low, low, v); }
+INLINE V at_most(V v, V high) { return select(v > high, high, v); }
+
+INLINE float sum(V v) {
+  float total = 0;
+  for (int i = 0; i < W; ++i) total += v[i];
+  return total;
+}
+
+// Loads and stores of the first n floats, 0 < n <= W; what is not loaded is 0.
+INLINE V load_part(const float* p, int64_t n) {
+  if (n >= W) return load(p);
+  float buffer[W] = {};
+  for (int64_t i = 0; i < n; ++i) buffer[i] = p[i];
+  return load(buffer);
+}
+INLINE void store_part(float* p, V v, int64_t n) {
+  if (n >= W) return store(p, v);
+  float buffer[W];
+  store(buffer, v);
+  for (int64_t i = 0; i < n; ++i) p[i] = buffer[i];
+}
+
+// exp to about 1e-7 relative; 0 below -87.3, infinity above 88.7, NaN stays NaN.
+INLINE V exp(V x) {
+  const V low = splat(-87.33654f), high = splat(88.72283f);
+  V t = at_most(at_least(x, low), high);
+  // t = n ln 2 + r with |r| <= ln 2 / 2: adding 1.5 * 2^23 rounds to the nearest whole.
+  const V magic = splat(12582912.0f);
+  V whole = t * splat(1.44269504088896341f) + magic;
+  I n = (I)whole - (I)magic;
+  whole -= magic;
+  V r = t - whole * splat(0.693359375f);
+  r = r - whole * splat(-2.12194440e-4f);
+  V p = splat(1.9875691500e-4f);
+  p = p * r + splat(1.3981999507e-3f);
+  p = p * r + splat(8.3334519073e-3f);
+  p = p * r + splat(4.1665795894e-2f);
+  p = p * r + splat(1.6666665459e-1f);
+  p = p * r + splat(5.0000001201e-1f);
+  V y = p * r * r + r + splat(1.0f);
+  // In two steps, for 2^128 is no float.
+  I half = n >> 1;
+  y *= (V)((half + 127) << 23);
+  y *= (V)((n - half + 127) << 23);
+  y = select(x < low, V{}, y);
+  y = select(x > high, splat(__builtin_inff()), y);
+  return select(x == x, y, x);
+}
+
+INLINE V sigmoid(V x) { return splat(1.0f) / (splat(1.0f) + exp(-x)); }
+
+// tanh(x): odd polynomial near 0, where 1 - 2 / (exp(2x) + 1) has no digits.
+INLINE V tanh(V x) {
+  V square = x * x;
+  V p = splat(-5.70498872745e-3f);
+  p = p * square + splat(2.06390887954e-2f);
+  p = p * square + splat(-5.37397155531e-2f);
+  p = p * square + splat(1.33314422036e-1f);
+  p = p * square + splat(-3.33332819422e-1f);
+  V near = p * square * x + x;
+  V far = splat(1.0f) - splat(2.0f) / (exp(x + x) + splat(1.0f));
+  return select((x < splat(0.625f)) & (x > splat(-0.625f)), near, far);
+}
+
+}  // namespace hpjax::HPJAX_ISA
