@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import typing
 from pathlib import Path
 
 import numpy as np
@@ -10,38 +11,39 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpjax import config as config_lib
-from hpjax.config import FIELDS, FRACTION, NOT_NEGATIVE, POSITIVE, SEED, Config, Length, convert, kind, optional, to_text
+from hpjax.config import FIELDS, Config, convert, kind, optional, to_text
 from hpjax.errors import ConfigError
+from hpjax.settings.fields import Length, choices
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 FLOAT32_MIN = float(np.finfo(np.float32).tiny)
-WORDS = {"objective_value": ["best", "last", "smoothed"], "parallel": ["shard_map", "pmap"]}
 COUNTED = ("devices", "lane_width")
 
 
 def values(name: str) -> st.SearchStrategy:
     """Returns what a setting may be."""
-    counts = st.integers(1, 2**31 - 1)
-    floats = {
-        POSITIVE: st.floats(FLOAT32_MIN, FLOAT32_MAX),
-        NOT_NEGATIVE: st.floats(0, FLOAT32_MAX),
-        FRACTION: st.floats(0, 1 - 2**-24),
-    }
+    domain = FIELDS[name].metadata["domain"]
     # A text that begins and ends with a space is refused, and so is a control character.
     words = st.text(st.characters(exclude_categories=("Cc", "Cs", "Z")), min_size=1)
+    counts = st.integers(1, 2**31 - 1)
     strategies = {
         bool: st.booleans(),
-        int: st.integers(0, 2**32 - 1) if FIELDS[name].metadata["domain"] is SEED else counts,
-        tuple: st.lists(counts, max_size=4).map(tuple),
+        int: st.sampled_from([0, 1, 2**31 - 1, 2**32 - 1]) | st.integers(0, 300),
+        float: st.floats(-FLOAT32_MAX, FLOAT32_MAX) | st.floats(0, 1),
         Length: st.builds("{}{}".format, st.integers(0, 10**12), st.sampled_from(["", "steps", "epochs", "examples", "%"])),
-        str: st.sampled_from(WORDS[name]) if name in WORDS else st.just("auto") | counts.map(str),
+        str: st.just("auto") | counts.map(str) if name in COUNTED else words,
+        # In a list a comma separates, and `none` is the empty one.
+        (str,): st.text("abcxyz019_.=|*()", min_size=1, max_size=9).filter(lambda text: text != "none"),
     }
-    if kind(name) is float:
-        strategy = floats[FIELDS[name].metadata["domain"]]
-    elif kind(name) is str and name not in WORDS and name not in COUNTED:
-        strategy = words
+    if typing.get_origin(kind(name)) is tuple:
+        of = typing.get_args(kind(name))[0]
+        strategy = st.lists(strategies[(str,)] if of is str else strategies[of], max_size=4).map(tuple)
     else:
         strategy = strategies[kind(name)]
+    if choices(domain):
+        strategy = st.sampled_from(choices(domain))
+    elif domain is not None:
+        strategy = strategy.filter(domain[0])
     return st.none() | strategy if optional(name) else strategy
 
 
@@ -120,7 +122,7 @@ TEXT_TEXT = "expected a text of one line, no space at its ends"
         ("dropout_rate", -0.1, "dropout_rate is -0.1; expected a number in [0, 1), as float32"),
         ("dropout_rate", math.nan, "dropout_rate is nan; expected a number in [0, 1), as float32"),
         ("beta2", 1 - 1e-9, "beta2 is 0.999999999; expected a number in [0, 1), as float32"),
-        ("dropout_rate", None, "dropout_rate is None; expected a number"),
+        ("warmup_start_factor", None, "warmup_start_factor is None; expected a number"),
         ("batch_size", 0, "batch_size is 0; expected a whole number in [1, 2^31)"),
         ("batch_size", 2**31, "batch_size is 2147483648; expected a whole number in [1, 2^31)"),
         ("batch_size", True, "batch_size is True; expected a whole number"),
@@ -179,6 +181,32 @@ def test_whatever_passes_for_a_fraction_is_below_one_as_float32(fraction):
         assert np.float32(fraction) >= 1
     else:
         assert accepted < 1
+
+
+BEYOND = [-1, 0, 1, 2, 2**31, 2**32, 0.5, 1.5, -0.5, -2.0, math.nan, math.inf, -math.inf, 3.5e38]
+NUMERIC = [name for name in FIELDS if FIELDS[name].metadata["domain"] is not None and kind(name) in (int, float)]
+
+
+@pytest.mark.parametrize("name", NUMERIC)
+def test_every_number_out_of_its_domain_is_refused_by_name_and_domain(name):
+    allowed, text = FIELDS[name].metadata["domain"]
+    numbers = [value for value in BEYOND if kind(name) is float or value in (-1, 0, 1, 2, 2**31, 2**32)]
+    refused = [value for value in numbers if not allowed(value)]
+    assert len(refused) >= 2
+    for value in refused:
+        for spelt in (value, str(value)):
+            with pytest.raises(ConfigError) as raised:
+                Config(**{name: spelt})
+            assert str(raised.value) == f"{name} is {spelt!r}; expected {text}"
+    accepted = [value for value in numbers if allowed(value)]
+    assert accepted
+    for value in accepted:
+        assert getattr(Config(**{name: value}), name) == value
+
+
+def test_every_number_has_a_domain():
+    """But for those that may be any: a number without a domain would let NaN and infinity through."""
+    assert [name for name in FIELDS if kind(name) in (int, float) and name not in NUMERIC] == []
 
 
 def test_replace_changes_and_checks():

@@ -1,5 +1,6 @@
 """Flags and flagfiles: generated from `Config`, and the way back."""
 
+import shlex
 import subprocess
 import sys
 import time
@@ -8,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from hpjax import flags
-from hpjax.config import FIELDS, GROUPS, NOT_PART_OF_A_RUN, Config
+from hpjax.config import FIELDS, GROUPS, NOT_PART_OF_A_RUN, Config, kind
 from hpjax.errors import ConfigError
 from hpjax.resolve import resolve
+from hpjax.settings.fields import choices
+from hpjax.study.space import Space
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,6 +37,30 @@ CONFIGS = {
     "lengths": {"train_steps": "2.5epochs", "eval_every": "7", "log_every": "640examples", "checkpoint_every": "10%"},
     "written_for_another_run": {"schedule": "cosine", "schedule_steps": "100epochs", "rescale_schedule": False},
     "objective": {"objective": "val/loss:min", "objective_value": "smoothed", "keep_best": 3, "tensorboard": False},
+    "another_objective": {"objective": "val/f1_macro:max", "metrics": ("accuracy", "confusion_matrix")},
+    "no_metrics": {"metrics": ()},
+    "scheduled": {
+        "schedule": "linear(start_factor=0.1,end_factor=1):10%, multistep(milestones=30%,60%)",
+        "momentum_schedule": "constant:20%, cosine(end_factor=0.5)",
+        "weight_decay": 0.1,
+        "weight_decay_schedule": "cosine",
+        "batch_size_schedule": "linear(start_factor=1,end_factor=4)",
+    },
+    "rules": {
+        "freeze": ("Dense_0/bias",),
+        "l2": 1e-4,
+        "decay_rules": ("norm|bias=0", ".*=1"),
+        "learning_rate_rules": ("Dense_1=10", ".*=1"),
+    },
+    "early_stopping": {
+        "early_stopping_patience": 3,
+        "early_stopping_min_delta": 1 / 3,
+        "early_stopping_min_steps": "2epochs",
+    },
+    "averaged": {"ema_decay": 1 / 3, "sam_rho": 0.05, "mixup_alpha": 0.2, "augment": ("flip", "crop"), "crop_padding": 2},
+    "inspected": {"inspect": ("norms", "sharpness"), "sharpness_values": 3},
+    "language": {"dataset": "text", "data_dir": "/texts", "tokens": "bytes", "model": "transformer", "tie_embeddings": True},
+    "csv": {"dataset": "csv", "data_file": "a file, with=signs.csv", "target": "the column", "task": "regression"},
 }
 
 
@@ -67,20 +94,34 @@ TEXTS = {
     "objective_value": "last",
     "devices": "2",
     "lane_width": "3",
+    "nesterov": "false",
+    "centered": "true",
+    "optax_form": "true",
+    "muon_scale": "original",
+    "beta2_decay": "-0.5",
     "hidden_sizes": "7,5",
     "channels": "3",
+    "stem": "cifar",
+    "norm": "group",
+    "zero_init_last": "false",
     "data_dir": "/data",
     "run_dir": "there",
+    "tie_embeddings": "true",
 }
-"""A text for settings that not every text suits; the others take the number 0.5, or 7, or another word."""
+"""A text for settings that not every text suits; the others take one of their words, or the number 0.5 or 7."""
 
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_setting_has_its_flag(name):
-    if isinstance(FIELDS[name].default, bool):
+    words = choices(FIELDS[name].metadata["domain"])
+    if kind(name) is bool:
         text = "false" if FIELDS[name].default else "true"
     else:
-        text = TEXTS.get(name) or ("0.5" if "float" in str(FIELDS[name].type) else "7")
+        text = (
+            TEXTS.get(name)
+            or next((word for word in words if word != FIELDS[name].default), None)
+            or {bool: "true", float: "0.5"}.get(kind(name), "7")
+        )
     changed = Config(**{name: text})
     assert getattr(changed, name) != FIELDS[name].default
     assert parse(f"--{name}={text}") == changed
@@ -104,8 +145,24 @@ def test_flagfile_says_what_is_not_used():
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.flags")), ids=lambda path: path.stem)
-def test_experiments_resolve(path):
-    resolve(parse(f"--flagfile={path}"))
+def test_the_command_in_an_experiments_header_resolves(path, monkeypatch):
+    """The last command: one before it prepares what it needs."""
+    monkeypatch.chdir(ROOT)
+    lines = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    *_, (program, rest) = [
+        (program, line.partition(program)[2])
+        for line in lines
+        for program in ("hpjax.train", "hpjax.sweep")
+        if f"-m {program}" in line
+    ]
+    words = shlex.split(rest)
+    assert f"--flagfile=experiments/{path.name}" in words
+    if program == "hpjax.train":
+        resolve(parse(*words))
+        return
+    config, study = flags.parse_study([program, *words])
+    space = Space.parse(study.vary, config)
+    resolve(config.replace(**space.values([0.5] * len(space.leaves)), **space.replicas[0]))
 
 
 def test_a_later_flag_overrides_an_earlier_one(flagfile):

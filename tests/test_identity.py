@@ -6,15 +6,13 @@ import pytest
 
 import hpjax
 from hpjax import build, resolve
+from hpjax.batch import Examples
 from hpjax.config import Config
 from hpjax.lanes import LaneProgram, Layout
-from hpjax.optimizers import OPTIMIZERS
-from hpjax.schedules import SCHEDULES
-from hpjax.trial import Examples
 
 TICKS = 12
 MODELS = {"mlp": {"hidden_sizes": (16, 16)}, "cnn": {"channels": (4,), "hidden_sizes": (16,)}}
-SCHEDULE_SETTINGS = {"constant": {}, "cosine": {"end_factor": 0.1}, "step": {"step_size": "2"}}
+SCHEDULE_SETTINGS = {"cosine": {"end_factor": 0.1}, "step": {"step_size": "2"}}
 
 
 def make_config(model, optimizer, schedule, **changes):
@@ -38,7 +36,7 @@ def make_config(model, optimizer, schedule, **changes):
         "tensorboard": False,
         "progress": False,
         **MODELS[model],
-        **SCHEDULE_SETTINGS[schedule],
+        **SCHEDULE_SETTINGS.get(schedule, {}),
     }
     return resolve.resolve(Config(**{**settings, **changes}))
 
@@ -78,10 +76,13 @@ class Bench:
         return jax.device_get((program.take(states, lane), {name: value[lane] for name, value in measured.items()}))
 
 
+PAIRS = (("mlp", "adamw"), ("mlp", "lars"), ("cnn", "momentum"))
+"""Model and optimizer; what else is registered goes through the conformance table."""
+
+
 def combinations():
-    """Model and optimizer; the tests of a combination share its programs, so one worker runs them all."""
-    pairs = [(model, optimizer) for model in MODELS for optimizer in OPTIMIZERS.names()]
-    return [pytest.param(pair, id="-".join(pair), marks=pytest.mark.xdist_group("-".join(pair))) for pair in pairs]
+    """The tests of a pair share its programs, so one worker runs them all."""
+    return [pytest.param(pair, id="-".join(pair), marks=pytest.mark.xdist_group("-".join(pair))) for pair in PAIRS]
 
 
 @pytest.fixture(scope="module", params=combinations())
@@ -95,8 +96,12 @@ def assert_same_bits(actual, expected):
         assert a.tobytes() == e.tobytes(), f"{jax.tree_util.keystr(path)} differs by {np.abs(a - e).max()}"
 
 
+def same(values, others):
+    return all(np.array_equal(values[name], others[name]) for name in values)
+
+
 def test_lane_position_count_and_neighbours(bench):
-    schedules = SCHEDULES.names()
+    schedules = ("constant", "cosine", "step")
     alone = {name: bench.run([bench.values(name)]) for name in schedules}
     assert alone["constant"][0].diverged_at == -1
     others = [bench.values("cosine", seed=seed, learning_rate=0.003 * (seed + 1)) for seed in range(8)]
@@ -107,7 +112,7 @@ def test_lane_position_count_and_neighbours(bench):
         for neighbours in (lanes, [broken] * (count - 3) + lanes[count - 3 :], lanes[::-1]):
             for name in schedules:
                 # The trial's own lane, wherever this arrangement put it.
-                place = next(i for i, lane in enumerate(neighbours) if lane == bench.values(name))
+                place = next(i for i, lane in enumerate(neighbours) if same(lane, bench.values(name)))
                 assert_same_bits(bench.run(neighbours, lane=place, **layout), alone[name])
 
 
@@ -155,9 +160,8 @@ def test_take_put_and_refill(bench):
     assert_same_bits(jax.device_get(program.take(states, 5)), bench.run([other])[0])
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES.names())
-def test_hpjax_run_is_the_lane_program(bench, schedule, tmp_path):
-    config = make_config(bench.model, bench.optimizer, schedule, run_dir=str(tmp_path / "run"), objective_value="last")
+def test_hpjax_run_is_the_lane_program(bench, tmp_path):
+    config = make_config(bench.model, bench.optimizer, "step", run_dir=str(tmp_path / "run"), objective_value="last")
     result = hpjax.run(config)
     lanes = [bench.values("cosine", seed=seed) for seed in range(7)] + [values_of(config, bench.dataset)]
     state, measured = bench.run(lanes, lane=7, lane_devices=2)

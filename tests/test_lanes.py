@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 
 from hpjax import build, resolve
+from hpjax.batch import Examples
 from hpjax.config import Config
 from hpjax.lanes import LaneProgram, Layout
-from hpjax.schedules import SCHEDULES
-from hpjax.trial import Examples
 
 TICKS = 8
 CHANGES = {
@@ -24,20 +23,25 @@ CHANGES = {
     "dropout_rate": 0.4,
     "label_smoothing": 0.3,
     "accumulation": 2,
-    "warmup_steps": 5,
-    "warmup_start_factor": 0.7,
-    "schedule": SCHEDULES.index("step"),
-    "schedule_steps": 6,
-    "end_factor": 0.5,
     "train_steps": 5,
     "seed": 9,
     "data_seed": 9,
 }
 
 
-def make(optimizer):
+def make(optimizer, **changes):
     settings = {"optimizer": optimizer, "hidden_sizes": (16,), "batch_size": 32, "train_steps": TICKS, "learning_rate": 0.01}
-    config = resolve.resolve(Config(schedule="cosine", warmup=2, log_every=4, weight_decay=0.1, **settings))
+    settings = {
+        "schedule": "cosine",
+        "warmup": 2,
+        "log_every": 4,
+        "weight_decay": 0.1,
+        "l2": 0.0,
+        "clip_norm": np.inf,
+        **settings,
+        **changes,
+    }
+    config = resolve.resolve(Config(**settings))
     dataset = build.load(config)
     return build.trial(config, dataset), dataset, resolve.traced(config, resolve.lengths(config, 1000)[0])
 
@@ -50,9 +54,17 @@ def test_every_value_is_traced(optimizer):
     unused = {"momentum", "beta1", "beta2", "epsilon", "l2", "trust_coefficient"} - used
     changes = {name: value for name, value in CHANGES.items() if name not in unused}
     lanes = [base] + [{**base, name: base[name].dtype.type(value)} for name, value in changes.items()]
-    # Two values that only the step schedule has, against a lane of that schedule.
-    stepped = {**base, "schedule": np.int32(SCHEDULES.index("step")), "step_size": np.int32(3)}
-    lanes += [stepped, {**stepped, "step_size": np.int32(2)}, {**stepped, "gamma": np.float32(0.7)}]
+    # Other schedules, and other values of each.
+    scheduled = [
+        {"schedule": "step(step_size=3)"},
+        {"schedule": "step(step_size=2)"},
+        {"schedule": "step(step_size=3,gamma=0.7)"},
+        {"warmup": 5},
+        {"warmup_start_factor": 0.7},
+        {"schedule": "cosine(end_factor=0.5)"},
+        {"schedule": "linear:3, constant(start_factor=0.5)"},
+    ]
+    lanes += [make(optimizer, **changed)[2] for changed in scheduled]
     program = LaneProgram(trial, Layout(lanes=len(lanes)))
     examples = program.put_examples(Examples(dataset.x, dataset.y))
     for turn in (lanes, lanes[::-1]):
@@ -61,10 +73,10 @@ def test_every_value_is_traced(optimizer):
     assert program.traces == {"init": 1, "chunk": 1}
     params = jax.tree.leaves(jax.device_get(states.params))
     ends = [np.concatenate([leaf[lane].ravel() for leaf in params]) for lane in range(len(lanes))][::-1]
-    for name, end in zip(changes, ends[1:-3], strict=True):
+    for name, end in zip(changes, ends[1 : -len(scheduled)], strict=True):
         assert not np.array_equal(end, ends[0]), name
-    assert not np.array_equal(ends[-2], ends[-3]), "step_size"
-    assert not np.array_equal(ends[-1], ends[-3]), "gamma"
+    for i, end in enumerate(ends[-len(scheduled) :]):
+        assert all(not np.array_equal(end, other) for other in ends[: len(ends) - len(scheduled) + i]), scheduled[i]
 
 
 def test_one_compile_each(monkeypatch):

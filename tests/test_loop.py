@@ -14,7 +14,7 @@ import hpjax
 import whole_runs as runs
 from hpjax import build, loop, resolve, runner, train
 from hpjax.build import SingleRun
-from hpjax.checkpoints import Checkpoints
+from hpjax.checkpoints import Checkpoints, read
 from hpjax.data.order import example_index
 from hpjax.interrupt import Interrupt
 from hpjax.logs import RunLog
@@ -61,10 +61,7 @@ def norm(tree: Tree) -> float:
 
 
 def params_at(folder: Path, step: int) -> Tree:
-    checkpoints = Checkpoints(folder / "checkpoints", 1000, 1)
-    params = checkpoints.restore_params(step)
-    checkpoints.close()
-    return params
+    return read(folder / "checkpoints" / str(step))["params"]
 
 
 # What is logged is true.
@@ -186,7 +183,7 @@ def test_the_host_waits_only_for_the_chunk_before(tmp_path: Path, monkeypatch: p
     plain, full = ["chunk"], ["chunk", "evaluate", "take"]
     read, read_full = ["get"], ["get", "get", "get"]
     assert events == [
-        *("chunk", "take", "evaluate", "wait"),  # compiled
+        *("chunk", "evaluate", "take", "wait"),  # compiled
         *plain,  # 1: the first two chunks are a tick each, to learn the speed
         *(*plain, *read),  # 2
         *(*plain, *read),  # 5, while the results of 2 are read, and so on
@@ -364,11 +361,11 @@ def test_an_update_out_of_the_finite_numbers_is_neither_kept_nor_the_best(tmp_pa
 
 
 def test_an_accuracy_of_nan_logits_is_no_value(tmp_path: Path) -> None:
-    """The parameters are finite, and far too large: the validation loss is NaN, the accuracy a tenth."""
+    """The parameters are finite, and far too large: the validation loss is NaN, and so is the accuracy."""
     result = hpjax.run(runs.config(tmp_path / "run", learning_rate=1e30, train_steps="1", eval_every="1"))
     (line,) = [line for line in result.history if "val/loss" in line]
     assert line["val/loss"] is None
-    assert line["val/accuracy"] < 0.2
+    assert line["val/accuracy"] is None
     assert result.status == "done"
     assert math.isnan(result.objective)
     assert result.best is None

@@ -1,5 +1,6 @@
 """Operators against torch in float64, values and gradients, and the layers against Linen's."""
 
+import importlib
 import itertools
 
 import jax
@@ -9,7 +10,10 @@ import pytest
 from flax import linen as nn
 
 from hpjax.errors import ConfigError
-from hpjax.ops import ACTIVATIONS, Conv, Dense, conv, dense, max_pool
+from hpjax.ops import ACTIVATIONS, Conv, Dense, avg_pool, conv, dense, max_pool
+
+# The package's attribute of that name is the function.
+conv_module = importlib.import_module("hpjax.ops.conv")
 
 
 def tolerance(terms: int) -> float:
@@ -17,8 +21,19 @@ def tolerance(terms: int) -> float:
     return max(1e-6, 3e-8 * terms**0.5)
 
 
-def relative(got, expected) -> float:
-    return np.linalg.norm(np.asarray(got, np.float64) - expected) / np.linalg.norm(expected)
+def relative(got, expected, size=None) -> float:
+    """Distance as a share of `size`, the norm of `expected` unless it is told.
+
+    A result of one or a few entries may cancel by chance: its own norm says nothing of the error to expect, the root of the
+    sum of the squared terms does.
+    """
+    return np.linalg.norm(np.asarray(got, np.float64) - expected) / (np.linalg.norm(expected) if size is None else size)
+
+
+def sizes_of_terms(torch, function, arguments, cotangent):
+    """Returns the norms of the output and the gradients of a bilinear `function`, had every sum added independent terms."""
+    squares, squared_gradients = torch_value_and_gradients(torch, function, [a**2 for a in arguments], cotangent**2)
+    return np.sqrt(squares.sum()), [np.sqrt(g.sum()) for g in squared_gradients]
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -70,13 +85,15 @@ def check_conv(torch, rng, x_shape, kernel_shape, stride, padding, form):
     arguments = normal(rng, x_shape), normal(rng, kernel_shape), normal(rng, kernel_shape[3:])
     function = lambda x, k, b: conv(x, k, b, stride=stride, padding=padding, form=form)  # noqa: E731
     output, cotangent, gradients = value_and_gradients(function, arguments, rng)
-    expected, expected_gradients = torch_value_and_gradients(torch, torch_conv(torch, stride, padding), arguments, cotangent)
+    theirs = torch_conv(torch, stride, padding)
+    expected, expected_gradients = torch_value_and_gradients(torch, theirs, arguments, cotangent)
+    size, gradient_sizes = sizes_of_terms(torch, theirs, arguments, cotangent)
     assert output.shape == expected.shape
-    assert relative(output, expected) < tolerance(np.prod(kernel_shape[:3]))
+    assert relative(output, expected, size) < tolerance(np.prod(kernel_shape[:3]))
     places = np.prod(output.shape[:3])
     terms = (np.prod(kernel_shape[:2]) * kernel_shape[3], places, places)
-    for gradient, expected_gradient, k in zip(gradients, expected_gradients, terms, strict=True):
-        assert relative(gradient, expected_gradient) < tolerance(k)
+    for gradient, wanted, k, gradient_size in zip(gradients, expected_gradients, terms, gradient_sizes, strict=True):
+        assert relative(gradient, wanted, gradient_size) < tolerance(k)
 
 
 CONVOLUTIONS = [
@@ -117,6 +134,47 @@ def test_conv_of_random_shapes_is_torch_conv2d(torch, rng, form):
 
 
 @forms
+@pytest.mark.parametrize(
+    ("size", "stride", "pad"), [(1, 1, 0), (1, 2, 0), (3, 2, 1), (7, 2, 3)], ids=["1x1", "1x1/2", "3x3/2", "7x7/2"]
+)
+@pytest.mark.parametrize("examples", [None, 1, 2], ids=["whole", "by one", "by two"])
+def test_conv_with_torchs_padding_without_bias(torch, rng, size, stride, pad, examples, form, monkeypatch):
+    """The residual networks' convolutions, also a few examples at a time, and their second derivatives."""
+    x, kernel = normal(rng, (6, 9, 8, 3)), normal(rng, (size, size, 3, 4))
+    rows, columns = ((edge + 2 * pad - size) // stride + 1 for edge in (9, 8))
+    if examples is not None:
+        monkeypatch.setattr(conv_module, "PATCH_BYTES", examples * rows * columns * size * size * 3 * 4)
+    edges = ((pad, pad), (pad, pad))
+    ours = lambda x, k: conv(x, k, stride=(stride, stride), padding=edges, form=form)  # noqa: E731
+    loops = str(jax.make_jaxpr(ours)(x, kernel)).count("scan[")
+    assert loops == (form == "slices" and size > 1 and examples is not None)
+
+    def theirs(x, k):
+        k = k.permute(3, 2, 0, 1).contiguous()
+        image = x.permute(0, 3, 1, 2).contiguous()
+        return torch.nn.functional.conv2d(image, k, None, stride, pad).permute(0, 2, 3, 1)
+
+    output, cotangent, gradients = value_and_gradients(ours, (x, kernel), rng)
+    expected, expected_gradients = torch_value_and_gradients(torch, theirs, (x, kernel), cotangent)
+    assert relative(output, expected) < tolerance(size * size * 3)
+    for gradient, wanted in zip(gradients, expected_gradients, strict=True):
+        assert relative(gradient, wanted) < tolerance(6 * rows * columns)
+
+    def loss(kernel):
+        return (ours(x, kernel) ** 3).sum()
+
+    direction = normal(rng, kernel.shape)
+    product = jax.jit(lambda k, d: jax.jvp(jax.grad(loss), (k,), (d,))[1])(kernel, direction)
+    tensor = torch.tensor(kernel, dtype=torch.float64)
+    _, wanted = torch.autograd.functional.hvp(
+        lambda k: (theirs(torch.tensor(x, dtype=torch.float64), k) ** 3).sum(),
+        tensor,
+        torch.tensor(direction, dtype=torch.float64),
+    )
+    assert relative(product, wanted.numpy()) < 10 * tolerance(6 * rows * columns)
+
+
+@forms
 @paddings
 def test_conv_of_an_image_smaller_than_the_kernel(torch, rng, padding, form):
     if padding == "SAME":
@@ -136,13 +194,13 @@ def test_the_form_is_slices_on_a_cpu():
 def test_dense_is_torch_linear(torch, rng, x_shape, outputs):
     arguments = normal(rng, x_shape), normal(rng, (x_shape[-1], outputs)), normal(rng, (outputs,))
     output, cotangent, gradients = value_and_gradients(dense, arguments, rng)
-    expected, expected_gradients = torch_value_and_gradients(
-        torch, lambda x, k, b: torch.nn.functional.linear(x, k.T, b), arguments, cotangent
-    )
-    assert relative(output, expected) < tolerance(x_shape[-1])
-    rows = np.prod(x_shape[:-1])
-    for gradient, expected_gradient, terms in zip(gradients, expected_gradients, (outputs, rows, rows), strict=True):
-        assert relative(gradient, expected_gradient) < tolerance(terms)
+    theirs = lambda x, k, b: torch.nn.functional.linear(x, k.T, b)  # noqa: E731
+    expected, expected_gradients = torch_value_and_gradients(torch, theirs, arguments, cotangent)
+    size, gradient_sizes = sizes_of_terms(torch, theirs, arguments, cotangent)
+    assert relative(output, expected, size) < tolerance(x_shape[-1])
+    terms = (outputs, np.prod(x_shape[:-1]), np.prod(x_shape[:-1]))
+    for gradient, wanted, k, gradient_size in zip(gradients, expected_gradients, terms, gradient_sizes, strict=True):
+        assert relative(gradient, wanted, gradient_size) < tolerance(k)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -182,13 +240,56 @@ def test_max_pool_is_torch_max_pool2d(torch, rng, shape, size):
 
 
 @pytest.mark.parametrize(
+    ("shape", "size", "stride", "padding"),
+    [((2, 8, 7, 3), 3, 2, 1), ((2, 9, 6, 2), 3, 1, 0), ((1, 7, 7, 1), 2, 3, 1)],
+)
+def test_max_pool_with_stride_and_padding_is_torchs(torch, rng, shape, size, stride, padding):
+    x = rng.permutation(np.prod(shape)).reshape(shape).astype(np.float32)
+    output, cotangent, (gradient,) = value_and_gradients(lambda x: max_pool(x, size, stride, padding), (x,), rng)
+    expected, (expected_gradient,) = torch_value_and_gradients(
+        torch,
+        lambda x: torch.nn.functional.max_pool2d(x.permute(0, 3, 1, 2), size, stride, padding).permute(0, 2, 3, 1),
+        (x,),
+        cotangent,
+    )
+    np.testing.assert_array_equal(output, expected)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-6, atol=1e-6)
+
+
+def test_values_that_tie_share_the_gradient():
+    for pool in (lambda x: max_pool(x, 3), lambda x: max_pool(x, 3, 2, 1)):
+        gradient = jax.grad(lambda x, pool=pool: pool(x)[:, 0, 0].sum())(jnp.ones((1, 5, 5, 1)))
+        assert gradient.sum() == 1
+
+
+@pytest.mark.parametrize(("shape", "size"), [((2, 8, 8, 3), 2), ((1, 7, 10, 2), 3), ((2, 4, 4, 5), 4)])
+def test_avg_pool_is_torch_avg_pool2d(torch, rng, shape, size):
+    x = normal(rng, shape)
+    output, cotangent, (gradient,) = value_and_gradients(lambda x: avg_pool(x, size), (x,), rng)
+    expected, (expected_gradient,) = torch_value_and_gradients(
+        torch,
+        lambda x: torch.nn.functional.avg_pool2d(x.permute(0, 3, 1, 2), size).permute(0, 2, 3, 1),
+        (x,),
+        cotangent,
+    )
+    assert relative(output, expected) < 1e-6
+    assert relative(gradient, expected_gradient) < 1e-6
+
+
+@pytest.mark.parametrize(
     ("ours", "theirs", "shape"),
     [
         (Dense(4), nn.Dense(4), (3, 5)),
         (Conv(4), nn.Conv(4, (3, 3)), (2, 6, 5, 3)),
+        (Dense(4, use_bias=False), nn.Dense(4, use_bias=False), (3, 5)),
+        (
+            Conv(4, padding=((2, 1), (0, 1)), use_bias=False),
+            nn.Conv(4, (3, 3), padding=((2, 1), (0, 1)), use_bias=False),
+            (2, 6, 5, 3),
+        ),
         (Conv(4, (2, 3), (2, 1), "VALID"), nn.Conv(4, (2, 3), (2, 1), "VALID"), (2, 6, 5, 3)),
     ],
-    ids=["Dense", "Conv", "Conv strided"],
+    ids=["Dense", "Conv", "Dense without bias", "Conv padded without bias", "Conv strided"],
 )
 def test_layers_are_linens(rng, ours, theirs, shape):
     """The same parameters, drawn alike from the same key, and the same outputs."""
@@ -227,9 +328,12 @@ def test_dense_refuses_shapes_that_do_not_fit(x, kernel, bias):
     assert all(str(shape) in str(error.value) for shape in (x, kernel, bias))
 
 
-def test_max_pool_refuses_what_is_no_batch_of_images():
-    with pytest.raises(ValueError, match=r"max_pool: x \(8, 8, 1\)"):
-        max_pool(jnp.ones((8, 8, 1)))
+@pytest.mark.parametrize("pool", [max_pool, avg_pool])
+def test_pooling_refuses_what_is_no_batch_of_images(pool):
+    with pytest.raises(ValueError, match=rf"{pool.__name__}: x \(8, 8, 1\)"):
+        pool(jnp.ones((8, 8, 1)))
+    with pytest.raises(ValueError, match=r"x \(1, 2, 8, 1\) is smaller than a square of 3 x 3"):
+        pool(jnp.ones((1, 2, 8, 1)), 3)
 
 
 def test_an_unknown_activation_names_the_nearest():

@@ -1,6 +1,5 @@
 """From the settings that were given to those that run; lengths, traced scalars, objective, plug-ins."""
 
-import inspect
 import math
 import sys
 import types
@@ -8,14 +7,15 @@ import types
 import numpy as np
 import pytest
 
-from hpjax.config import Config
+from hpjax import losses, metrics
+from hpjax.config import FIELDS, Config, convert, kind, optional
 from hpjax.errors import ConfigError
-from hpjax.losses import METRICS
 from hpjax.objective import Evaluation, Objective
-from hpjax.registry import Registry
+from hpjax.ops import ACTIVATIONS
+from hpjax.registry import REQUIRED, Registry
 from hpjax.resolve import PARTS, TRACED_PARTS, lengths, resolve, traced
-
-INT32_MAX = 2**31 - 1
+from hpjax.settings.fields import choices
+from needed import DATASET_OF, choosing
 
 
 def error(**settings: object) -> str:
@@ -25,24 +25,18 @@ def error(**settings: object) -> str:
     return str(raised.value)
 
 
-def steps(train_size: int = 1079, **settings: object):
-    return lengths(resolve(Config(**settings)), train_size)
-
-
-def lengths_error(train_size: int = 1079, **settings: object) -> str:
-    with pytest.raises(ConfigError) as raised:
-        steps(train_size, **settings)
-    return str(raised.value)
-
-
 def test_defaults_of_every_part_are_filled_in():
     for part, registry in PARTS.items():
         for name in registry.names():
-            needed = {"step_size": "1%"} if name == "step" else {}
-            config = resolve(Config(**{part: name}, **needed))
+            given = choosing(part, name)
+            config = resolve(Config(**given))
             for setting, default in registry.settings(name).items():
-                if default is not inspect.Parameter.empty:
-                    assert getattr(config, setting) == default, (part, name, setting)
+                around = part == "optimizer" and registry.is_common(name, setting)
+                if around:
+                    # Clipping and regularisation that are not given are no part of the program.
+                    assert setting in given or getattr(config, setting) is None
+                elif default is not REQUIRED and setting not in given:
+                    assert getattr(config, setting) == convert(setting, default), (part, name, setting)
 
 
 @pytest.mark.parametrize(
@@ -73,19 +67,27 @@ def test_the_data_folder_comes_from_the_environment(monkeypatch):
     assert resolve(Config(dataset="digits")).data_dir is None
 
 
+def used(part: str, name: str) -> str:
+    return f"settings it uses: {', '.join(PARTS[part].settings(name))}"
+
+
+def known(part: str) -> str:
+    return f"known: {', '.join(PARTS[part].names())}"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         (
             {"optimizer": "adamw", "momentum": 0.9},
-            "momentum is not used by optimizer 'adamw'; settings it uses: beta1, beta2, epsilon, weight_decay, l2",
+            f"momentum is not used by optimizer 'adamw'; {used('optimizer', 'adamw')}",
         ),
-        ({"channels": (3,)}, "channels is not used by model 'mlp'; settings it uses: hidden_sizes, activation"),
+        ({"channels": (3,)}, f"channels is not used by model 'mlp'; {used('model', 'mlp')}"),
         (
             {"data_dir": "/data"},
             "data_dir is not used by dataset 'digits'; settings it uses: validation_fraction, test_fraction, split_seed",
         ),
-        ({"end_factor": 0.0}, "end_factor is not used by schedule 'constant'; settings it uses: none"),
+        ({"end_factor": 0.0}, "end_factor is not used by schedule 'constant'; settings it uses: start_factor"),
         (
             {"schedule": "cosine", "step_size": "10"},
             "step_size is not used by schedule 'cosine'; settings it uses: end_factor",
@@ -99,15 +101,22 @@ def test_the_data_folder_comes_from_the_environment(monkeypatch):
             {"batch_size": 64, "micro_batch_size": 128},
             "micro_batch_size is 128; expected a divisor of batch_size, 64",
         ),
-        ({"optimizer": "SGD"}, "optimizer 'SGD' is unknown; known: momentum, adamw, lars"),
-        ({"optimizer": "Adam"}, "optimizer 'Adam' is unknown; did you mean 'adamw'? known: momentum, adamw, lars"),
-        ({"schedule": "cosin"}, "schedule 'cosin' is unknown; did you mean 'cosine'? known: constant, cosine, step"),
-        ({"model": "ccn"}, "model 'ccn' is unknown; did you mean 'cnn'? known: cnn, mlp"),
-        ({"dataset": "nmist"}, "dataset 'nmist' is unknown; did you mean 'mnist'? known: digits, mnist"),
-        ({"loss": "entropy"}, "loss 'entropy' is unknown; did you mean 'cross_entropy'? known: cross_entropy"),
+        *(
+            ({part: wrong}, f"{part} '{wrong}' is unknown; did you mean '{right}'? {known(part)}")
+            for part, wrong, right in (
+                ("optimizer", "SGD", "sgd"),
+                ("optimizer", "Adam", "adam"),
+                ("schedule", "cosin", "cosine"),
+                ("model", "ccn", "cnn"),
+                ("dataset", "nmist", "mnist"),
+                ("loss", "cross_entrpy", "cross_entropy"),
+            )
+        ),
+        ({"augment": ("flp",)}, f"augmentation 'flp' is unknown; did you mean 'flip'? {known('augment')}"),
+        ({"model": "xyz"}, f"model 'xyz' is unknown; {known('model')}"),
         (
             {"activation": "rellu"},
-            "activation 'rellu' is unknown; did you mean 'relu'? known: none, relu, tanh, gelu, silu",
+            f"activation 'rellu' is unknown; did you mean 'relu'? known: {', '.join(ACTIVATIONS)}",
         ),
     ],
 )
@@ -115,113 +124,9 @@ def test_refused_settings(settings, message):
     assert error(**settings) == message
 
 
-# Lengths
-
-
-def test_lengths_in_steps():
-    found, notes = steps(
-        batch_size=64,
-        train_steps="10epochs",
-        warmup="10%",
-        schedule="step",
-        step_size="0.25%",
-        eval_every="1epochs",
-        log_every="640examples",
-        checkpoint_every="50%",
-    )
-    # 10 * 1079 / 64 = 168.6, 10 % of 169 is 16.9, 0.25 % is 0.4, 1079 / 64 = 16.9, half of 169 is 84.5.
-    assert found == (169, 17, 169, 1, 17, 10, 85)
-    assert notes == []
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"batch_size": 1080}, "batch_size is 1080; expected at most the training split's 1079 examples"),
-        ({"train_steps": "0"}, "train_steps is 0; expected at least one step"),
-        ({"train_steps": "0epochs"}, "train_steps is 0epochs; expected at least one step"),
-        (
-            {"train_steps": "10%"},
-            "train_steps: '10%': a share needs something to be a share of; expected steps, epochs or examples",
-        ),
-        ({"train_steps": "20", "warmup": "21"}, "warmup is 21, 21 steps; expected at most the schedule's 20 steps"),
-        (
-            {"train_steps": "20", "warmup": "1epochs", "batch_size": 32},
-            "warmup is 1epochs, 34 steps; expected at most the schedule's 20 steps",
-        ),
-        ({"train_steps": "20", "schedule_steps": "0"}, "schedule_steps is 0; expected at least one step"),
-        ({"train_steps": "20", "schedule": "step", "step_size": "0"}, "step_size is 0; expected at least one step"),
-        ({"eval_every": "0"}, "eval_every is 0; expected at least one step"),
-        ({"log_every": "0"}, "log_every is 0; expected at least one step"),
-        ({"checkpoint_every": "0%"}, "checkpoint_every is 0%; expected at least one step"),
-        (
-            {"train_steps": str(2**24), "batch_size": 128},
-            "train_steps is 16777216, with batch_size 128 2147483648 examples; expected fewer than 2^31",
-        ),
-        ({"train_steps": str(10**12)}, "train_steps is 1000000000000, 1000000000000 steps; expected fewer than 2^31"),
-        (
-            {"train_steps": "20", "schedule_steps": str(2**31)},
-            "schedule_steps is 2147483648, 2147483648 steps; expected fewer than 2^31",
-        ),
-        ({"log_every": str(2**31)}, "log_every is 2147483648, 2147483648 steps; expected fewer than 2^31"),
-    ],
-)
-def test_refused_lengths(settings, message):
-    assert lengths_error(**settings) == message
-
-
-def test_the_longest_run_and_the_largest_batch_that_fit():
-    found, _ = steps(train_steps=str(2**24 - 1), batch_size=128)
-    assert found.train_steps == 2**24 - 1
-    found, _ = steps(train_steps="1epochs", batch_size=1079)
-    assert found.train_steps == 1
-    # 101 % of 20 is 20.2, which is 20 steps.
-    for warmup in ("20", "101%"):
-        assert steps(train_steps="20", warmup=warmup)[0].warmup_steps == 20
-
-
-def test_a_look_later_than_the_end_is_at_the_end():
-    found, _ = steps(train_steps="20", eval_every=str(INT32_MAX), log_every="21", checkpoint_every="500%")
-    assert (found.eval_every, found.log_every, found.checkpoint_every) == (20, 20, 20)
-
-
-SCHEDULE = {"schedule": "step", "step_size": "30", "warmup": "10", "schedule_steps": "100"}
-
-
-@pytest.mark.parametrize(
-    ("train_steps", "warmup", "step_size", "stretched"), [(250, 25, 75, "2.5"), (20, 2, 6, "0.2"), (1, 0, 1, "0.01")]
-)
-def test_a_schedule_of_another_length_is_stretched_and_that_is_said(train_steps, warmup, step_size, stretched):
-    found, notes = steps(train_steps=str(train_steps), **SCHEDULE)
-    assert (found.warmup_steps, found.schedule_steps, found.step_size) == (warmup, train_steps, step_size)
-    assert notes == [
-        f"the schedule was written for 100 steps, the run has {train_steps}: warmup and schedule are stretched by "
-        f"{stretched} (--norescale_schedule keeps them)"
-    ]
-
-
-def test_a_schedule_of_another_length_can_be_kept_and_that_is_said():
-    found, notes = steps(train_steps="250", rescale_schedule=False, **SCHEDULE)
-    assert (found.train_steps, found.warmup_steps, found.schedule_steps, found.step_size) == (250, 10, 100, 30)
-    assert notes == ["the schedule ends at step 100, the run at step 250"]
-
-
-def test_shares_are_of_the_length_the_schedule_was_written_for():
-    settings = {"schedule": "step", "step_size": "30%", "warmup": "10%", "schedule_steps": "100", "train_steps": "250"}
-    kept, _ = steps(rescale_schedule=False, **settings)
-    assert (kept.warmup_steps, kept.step_size) == (10, 30)
-    stretched, _ = steps(**settings)
-    assert (stretched.warmup_steps, stretched.step_size) == (25, 75)
-
-
-def test_the_same_length_in_other_words_is_not_stretched():
-    found, notes = steps(train_steps="17", schedule_steps="1epochs", batch_size=64)
-    assert (found.schedule_steps, notes) == (17, [])
-
-
 # Traced scalars
 
-INT32 = {"train_steps", "log_every", "accumulation", "schedule", "schedule_steps", "warmup_steps", "step_size"}
+INT32 = {"train_steps", "log_every", "accumulation", "first_accumulation", "fold", "schedule_ints"}
 UINT32 = {"seed", "data_seed"}
 
 
@@ -232,11 +137,11 @@ def scalars(**settings: object) -> dict[str, np.generic]:
 
 def test_traced_covers_every_setting_of_every_registered_part():
     values = scalars()
-    wanted = {setting for part in TRACED_PARTS for name in PARTS[part].names() for setting in PARTS[part].settings(name)}
-    assert {"momentum", "beta1", "end_factor", "step_size", "label_smoothing", "trust_coefficient"} <= wanted
+    wanted = {setting for part in TRACED_PARTS for name in PARTS[part].names() for setting in PARTS[part].traced(name)}
+    assert {"momentum", "beta1", "label_smoothing", "trust_coefficient"} <= wanted
     assert wanted | INT32 | UINT32 <= values.keys()
     for name, value in values.items():
-        assert value.shape == ()
+        assert (value.shape == ()) == (not name.startswith("schedule_"))
         assert value.dtype == (np.int32 if name in INT32 else np.uint32 if name in UINT32 else np.float32), name
 
 
@@ -244,8 +149,7 @@ def test_traced_covers_every_setting_of_every_registered_part():
 def test_lanes_with_other_parts_have_the_same_structure(part):
     expected = {name: value.dtype for name, value in scalars().items()}
     for name in PARTS[part].names():
-        needed = {"step_size": "1%"} if name == "step" else {}
-        found = scalars(**{part: name}, **needed)
+        found = scalars(**choosing(part, name))
         assert {name: value.dtype for name, value in found.items()} == expected
 
 
@@ -271,8 +175,6 @@ def test_traced_values():
     expected = {
         "accumulation": 3,
         "train_steps": 200,
-        "schedule_steps": 200,
-        "warmup_steps": 10,
         "seed": 2**32 - 1,
         "data_seed": 5,
         "beta1": np.float32(0.8),
@@ -281,27 +183,19 @@ def test_traced_values():
         "dropout_rate": np.float32(0.2),
         "label_smoothing": np.float32(0.1),
         "clip_norm": 2.0,
-        "schedule": PARTS["schedule"].names().index("step"),
-        "step_size": 50,
-        "gamma": 0.5,
         "log_every": 7,
     }
     assert {name: values[name] for name in expected} == expected
     assert scalars()["clip_norm"] == np.inf
 
 
-def test_step_sizes_beyond_int32_never_drop():
-    found, _ = steps(train_steps="1000", schedule="step", schedule_steps="1000000", warmup="0", step_size=str(INT32_MAX))
-    assert found.step_size == round(INT32_MAX / 1000)
-    found, _ = steps(train_steps="1000", schedule="step", schedule_steps="10", step_size=str(INT32_MAX))
-    assert found.step_size == INT32_MAX
-
-
 # The objective
+
+MEASURED = ("val/loss", "val/accuracy", "train/loss", "train/accuracy")
 
 
 def objective(text: str = "val/accuracy:max", value: str = "best") -> Objective:
-    return Objective.parse(text, value, METRICS.names())
+    return Objective.parse(text, value, MEASURED)
 
 
 def evaluations(*values: float) -> list[Evaluation]:
@@ -313,7 +207,7 @@ def test_objective_parsed():
     assert objective("train/loss:min", "last") == Objective("train/loss", False, "last")
 
 
-KNOWN_OBJECTIVES = "expected one of val/loss, val/accuracy, train/loss, train/accuracy"
+KNOWN_OBJECTIVES = f"expected one of {', '.join(MEASURED)}"
 
 
 @pytest.mark.parametrize(
@@ -321,7 +215,6 @@ KNOWN_OBJECTIVES = "expected one of val/loss, val/accuracy, train/loss, train/ac
     [
         ("val/acuracy:max", f"objective is 'val/acuracy:max'; did you mean 'val/accuracy'? {KNOWN_OBJECTIVES}"),
         ("xyz:max", f"objective is 'xyz:max'; {KNOWN_OBJECTIVES}"),
-        ("", f"objective is ''; {KNOWN_OBJECTIVES}"),
         ("val/loss", "objective is 'val/loss'; expected val/loss:max or val/loss:min"),
         ("val/loss:low", "objective is 'val/loss:low'; expected val/loss:max or val/loss:min"),
         ("val/loss:min:max", "objective is 'val/loss:min:max'; expected val/loss:max or val/loss:min"),
@@ -329,7 +222,44 @@ KNOWN_OBJECTIVES = "expected one of val/loss, val/accuracy, train/loss, train/ac
     ],
 )
 def test_objective_refused(text, message):
-    assert error(objective=text) == message
+    assert error(objective=text, metrics=("accuracy",)) == message
+    with pytest.raises(ConfigError) as raised:
+        objective(text)
+    assert str(raised.value) == message
+
+
+def test_the_objective_of_each_task():
+    found = {task: resolve(Config(**settings)).objective for task, settings in DATASET_OF.items()}
+    assert found == {
+        "classification": "val/accuracy:max",
+        "regression": "val/loss:min",
+        "multilabel": "val/loss:min",
+        "language": "val/loss:min",
+    }
+    assert resolve(Config(metrics=())).objective == "val/loss:min"
+
+
+def test_the_metric_of_the_objective_is_measured_too():
+    config = resolve(Config(metrics=("accuracy",), objective="val/f1_macro:max"))
+    assert config.metrics == ("accuracy", "f1_macro")
+    assert resolve(config) == config
+    # A sum over a split is nothing that a log window could be the mean of; a table is no number.
+    assert "objective is 'train/f1_macro:max'; did you mean" in error(objective="train/f1_macro:max")
+    assert "objective is 'val/confusion_matrix:max'; expected one of" in error(objective="val/confusion_matrix:max")
+    assert error(objective="val/r2:max").startswith("metric 'r2' is not for classification")
+
+
+@pytest.mark.parametrize("task", DATASET_OF)
+def test_metrics_and_losses_are_those_of_the_task(task):
+    config = resolve(Config(**DATASET_OF[task]))
+    assert config.metrics == metrics.for_task(task)
+    assert config.loss == losses.default_for(task)
+    for name in metrics.METRICS.names():
+        given = {**DATASET_OF[task], "metrics": (name,)}
+        if task in metrics.registry.tasks(name):
+            assert resolve(Config(**given)).metrics == (name,)
+        else:
+            assert error(**given).startswith(f"metric '{name}' is not for {task}")
 
 
 NAN = math.nan
@@ -395,16 +325,66 @@ def plugin(monkeypatch):
     monkeypatch.setitem(sys.modules, "my_parts", module)
     for registry in PARTS.values():
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+        monkeypatch.setattr(registry, "_imported", {})
     return module
+
+
+BARE = {part: f"my_parts:{part}" for part in ("model", "optimizer", "dataset", "loss", "schedule")}
+EVERYWHERE = {
+    # Of the trial and the run, whichever parts there are.
+    *("mixup_alpha", "ema_decay", "sam_rho", "weight_decay_schedule", "batch_size_schedule", "init_from", "metrics"),
+    *("learning_rate", "micro_batch_size", "data_seed", "schedule_steps", "checkpoint_every", "objective", "run_dir"),
+    *("early_stopping_patience", "folds"),
+    # Added to every optimizer, one's own included.
+    *("weight_decay", "l1", "l2", "clip_value", "clip_layer_norm", "clip_norm"),
+}
+
+
+def some_value(name: str) -> object:
+    """Returns a value in the domain of a setting."""
+    words = choices(FIELDS[name].metadata["domain"])
+    by_kind = {bool: True, int: 3, float: -0.5 if name == "beta2_decay" else 0.5, str: "mine"}
+    return words[-1] if words else by_kind.get(kind(name), "7")
+
+
+def test_settings_that_every_run_uses():
+    assert {name for name in FIELDS if optional(name)} >= EVERYWHERE
+
+
+@pytest.mark.parametrize("name", [name for name in FIELDS if optional(name) and name not in (*EVERYWHERE, *PARTS)])
+def test_a_setting_that_no_part_uses_is_refused(name, plugin):
+    plugin.model = lambda outputs: None
+    plugin.optimizer = lambda learning_rate=0.1: None
+    plugin.dataset = lambda: None
+    plugin.loss = lambda outputs, targets: None
+    plugin.schedule = lambda step, total_steps: 1.0
+    resolve(Config(**BARE))
+    assert error(**BARE, **{name: some_value(name)}).startswith(f"{name} is not used by ")
+
+
+def test_early_stopping_without_patience_is_refused():
+    for name, value in (("early_stopping_min_delta", 0.1), ("early_stopping_min_steps", "10")):
+        assert error(**{name: value}) == f"{name} is {value}, but no early_stopping_patience is set: give both or neither"
+        assert getattr(resolve(Config(**{name: value}, early_stopping_patience=2)), name) == value
+
+
+def test_a_flag_that_the_schedules_text_overrides_is_refused():
+    text = "linear(start_factor=0.5):5, cosine(end_factor=0.2)"
+    assert error(schedule=text, start_factor=0.25) == (
+        "start_factor is 0.25, but the schedule's text says 0.5; expected it in one place"
+    )
+    # Where one part of the text leaves it to the flag it is used.
+    config = resolve(Config(schedule=text, end_factor=0.3))
+    assert "linear(start_factor=0.5,end_factor=0.3)" in config.schedule
+    assert resolve(config) == config
 
 
 def test_a_plugin_is_found_and_its_defaults_filled_in(plugin):
     plugin.net = lambda outputs, *, hidden_sizes=(3,), dropout_rate=0.5: None
     config = resolve(Config(model="my_parts:net"))
     assert config.hidden_sizes == (3,)
-    assert config.dropout_rate == 0.0
+    assert config.dropout_rate == 0.5
     assert resolve(config) == config
-    # Its settings that always have a value are not refused with another model.
     assert resolve(Config(model="mlp")).hidden_sizes == (128, 128)
 
 
@@ -417,7 +397,11 @@ def test_a_plugin_is_found_and_its_defaults_filled_in(plugin):
         (":net", "model ':net' is no plug-in; expected package.module:name"),
         (".x:net", "model '.x:net' is no plug-in; expected package.module:name"),
         ("my_parts:number", "model 'my_parts:number' is 7; expected a function with a signature"),
-        ("my_parts:net", "model 'my_parts:net' takes 'hiden_sizes', which is no setting; did you mean 'hidden_sizes'?"),
+        (
+            "my_parts:net",
+            "model 'my_parts:net' takes 'hiden_sizes', which is no flag; expected a default that is a number, "
+            "true, false or a text; did you mean 'hidden_sizes'?",
+        ),
     ],
 )
 def test_refused_plugins(name, message, plugin):
@@ -436,6 +420,18 @@ def test_an_optimizer_without_a_default_learning_rate_needs_one(plugin):
             f"learning_rate is not set; optimizer '{name}' needs it: give --learning_rate=VALUE"
         )
         assert resolve(Config(optimizer=name, learning_rate=0.2)).learning_rate == 0.2
+
+
+def test_the_shape_of_no_warmup_is_the_default():
+    """A trial's warmup may be of length 0 beside others; its flagfile must not hold what a run refuses."""
+    config = resolve(Config(warmup="0%", warmup_shape="exponential", warmup_start_factor=0.1))
+    assert (config.warmup_shape, config.warmup_start_factor) == ("linear", 0.0)
+
+
+def test_settings_that_have_their_defaults_are_never_inert():
+    for given in ({"model": "cnn", "norm": "none"}, {"optimizer": "nadam", "optax_form": True}):
+        config = resolve(Config(**given))
+        assert resolve(config) == config
 
 
 def test_a_name_is_registered_once():

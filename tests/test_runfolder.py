@@ -18,7 +18,7 @@ import whole_runs as runs
 from hpjax import build, devices, flags
 from hpjax.config import to_text
 from hpjax.errors import RunFolderError
-from hpjax.resolve import resolve
+from hpjax.resolve import native_mode, resolve
 from hpjax.runfolder import RunFolder
 
 HOLD = """
@@ -275,7 +275,7 @@ def test_metadata(finished: Path) -> None:
     assert facts["devices"] == [str(jax.devices()[0])]
     assert facts["seeds"] == {"seed": 0, "data_seed": 0}
     assert facts["command"] == sys.argv
-    assert facts["identity"] == devices.identity(1, 1)
+    assert facts["identity"] == devices.identity(1, 1, native_mode("auto"))
     assert facts["identity"]["cores"] == devices.cores()
     assert facts["step"] == 40
     command = ["git", "-C", str(runs.ROOT), "rev-parse", "HEAD"]
@@ -328,7 +328,7 @@ def test_another_identity_is_said_on_resume(run: Path, capsys: pytest.CaptureFix
     assert "this run was begun elsewhere (cores 96 -> " in said
     assert f"jax 0.1.2 -> {jax.__version__}" in said
     assert said.count(" -> ") == 2
-    assert runs.metadata(run)["identity"] == devices.identity(1, 1)
+    assert runs.metadata(run)["identity"] == devices.identity(1, 1, native_mode("auto"))
 
 
 def test_the_same_identity_is_not_mentioned(run: Path, capsys: pytest.CaptureFixture) -> None:

@@ -1,19 +1,23 @@
 """What the tests of whole runs share: tiny settings, the command line as a subprocess, and what must be equal at the end."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import pytest
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
 from hpjax import Config
 from hpjax.config import to_text
+from hpjax.loop import Loop
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,6 +52,25 @@ def start(arguments: list[str], output: Path, code: str | None = None, **environ
             stderr=subprocess.STDOUT,
             env={**inherited, "PYTHONPATH": str(ROOT), **environment},
         )
+
+
+class Killed(Exception):
+    """What ends a run in the place of a signal."""
+
+
+@contextlib.contextmanager
+def killed_before(tick: int) -> Iterator[None]:
+    """Ends a run with `Killed` where its first boundary at or after a tick would be handled: nothing of it is written."""
+    handle = Loop._handle
+
+    def killing(self: Loop, boundary: Any, view: Any) -> None:
+        if boundary.tick >= tick:
+            raise Killed
+        handle(self, boundary, view)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Loop, "_handle", killing)
+        yield
 
 
 def metadata(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,331 @@
+"""The native kernels against float64 NumPy, for every instruction set that this processor runs."""
+
+import os
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hpjax.config import Config
+from hpjax.errors import ConfigError
+from hpjax.ops import conv, dense, native, native_conv, native_dense
+from hpjax.resolve import resolve
+
+if native.missing() is not None and not os.environ.get("HPJAX_REQUIRE_NATIVE"):
+    pytest.skip(f"the native kernels are {native.missing()}", allow_module_level=True)
+
+from hpjax import _kernels  # type: ignore[attr-defined]
+
+DRAWN = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ACTIVATIONS = {
+    "none": lambda x: x,
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": np.tanh,
+    "gelu": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+}
+
+
+@pytest.fixture(params=_kernels.available())
+def instructions(request) -> Iterator[str]:
+    """Every instruction set in turn, inside a scope in which operators run natively."""
+    assert _kernels.choose(request.param)
+    with native.scope(True):
+        yield request.param
+    _kernels.choose(_kernels.available()[0])
+
+
+def relative(found: object, expected: np.ndarray, usual: float = 1e-30) -> float:
+    """Returns the error relative to the norm, or to that of `usual` values: few sums may all be near 0 by cancellation."""
+    least = usual * expected.size**0.5
+    return float(np.linalg.norm(np.asarray(found, np.float64) - expected) / max(np.linalg.norm(expected), least))
+
+
+def bound(depth: int) -> float:
+    return max(1e-6, 3e-8 * depth**0.5)
+
+
+def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.normal(size=shape).astype(np.float32)
+
+
+def derivative(name: str, x: np.ndarray) -> np.ndarray:
+    """Returns the derivative of an activation: by central differences where it is smooth."""
+    if name in ("none", "relu"):
+        return np.ones_like(x) if name == "none" else (x > 0).astype(float)
+    step = 1e-5
+    return (ACTIVATIONS[name](x + step) - ACTIVATIONS[name](x - step)) / (2 * step)
+
+
+@DRAWN
+@given(
+    rows=st.integers(1, 40),
+    columns=st.integers(1, 70),
+    depth=st.sampled_from([1, 2, 7, 31, 64, 255, 256, 257, 600]),
+    across=st.tuples(st.booleans(), st.booleans()),
+    activation=st.sampled_from(list(ACTIVATIONS)),
+)
+def test_products(instructions, rng, rows, columns, depth, across, activation):
+    a = normal(rng, *((depth, rows) if across[0] else (rows, depth)))
+    b = normal(rng, *((columns, depth) if across[1] else (depth, columns)))
+    b /= np.float32(depth**0.5)
+    bias = normal(rng, columns)
+    found, _ = native_dense.matmul(a, b, bias, transpose_a=across[0], transpose_b=across[1], activation=activation)
+    left, right = (m.astype(float).T if turned else m.astype(float) for m, turned in zip((a, b), across, strict=True))
+    assert relative(found, ACTIVATIONS[activation](left @ right + bias), usual=0.5) < bound(depth)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("shape", [(6, 5, 8), (128, 64, 128), (33, 300, 10), (1, 1, 1)])
+def test_dense_and_its_gradients(instructions, rng, activation, shape):
+    rows, inputs, outputs = shape
+    x, kernel, bias, cotangent = (normal(rng, *s) for s in ((rows, inputs), (inputs, outputs), (outputs,), (rows, outputs)))
+    # As layers are: 1 - tanh(x)^2 has no digits where tanh is 1 in float32.
+    kernel /= np.float32(inputs**0.5)
+    y, pullback = jax.vjp(lambda *a: dense(*a, activation), x, kernel, bias)
+    wide_x, wide_kernel, wide_cotangent = (v.astype(float) for v in (x, kernel, cotangent))
+    before = wide_x @ wide_kernel + bias
+    inside = derivative(activation, before) * wide_cotangent
+    expected = inside @ wide_kernel.T, wide_x.T @ inside, inside.sum(0)
+    assert relative(y, ACTIVATIONS[activation](before), usual=0.5) < bound(inputs)
+    for found, right, depth in zip(pullback(cotangent), expected, (outputs, rows, rows), strict=True):
+        assert relative(found, right, usual=0.1 * depth**0.5 / inputs**0.5) < 2 * bound(depth)
+
+
+@pytest.mark.parametrize("name", ["tanh", "gelu", "silu"])
+def test_activations_over_all_floats(instructions, rng, name):
+    """Relative to the largest of |x| that the activation saw, and exact at the ends."""
+    x = np.concatenate([rng.uniform(-12, 12, 5000), 10 ** rng.uniform(-30, 3, 2000), -(10 ** rng.uniform(-30, 3, 2000))])
+    x = x.astype(np.float32)
+    found, _ = native_dense.matmul(x[:, None], np.ones((1, 1), np.float32), activation=name)
+    with np.errstate(over="ignore"):
+        expected = ACTIVATIONS[name](x.astype(float))
+    assert np.abs(np.asarray(found)[:, 0] - expected).max() <= 3e-7 * 12 + 1e-6 * 1e3 * (name != "tanh")
+    small = np.abs(x) < 12
+    np.testing.assert_allclose(np.asarray(found)[small, 0], expected[small], rtol=2e-6, atol=3e-7)
+
+
+def test_nan_and_infinity_travel(instructions):
+    x = np.array([[np.nan], [np.inf], [-np.inf], [-0.0], [-1.0]], np.float32)
+    found = {
+        name: np.asarray(native_dense.matmul(x, np.ones((1, 1), np.float32), activation=name)[0])[:, 0]
+        for name in ACTIVATIONS
+    }
+    for name, values in found.items():
+        assert np.isnan(values[0]), name
+        assert values[1] == (1.0 if name == "tanh" else np.inf), name
+    np.testing.assert_array_equal(found["none"][2:], [-np.inf, 0.0, -1.0])
+    np.testing.assert_array_equal(found["relu"][2:], [0.0, 0.0, 0.0])
+    assert found["tanh"][2] == -1.0
+
+
+def convolved(x, kernel, stride, pads, dilation):
+    """Returns a convolution in float64 and the function from its cotangent to those of x and the kernel."""
+    x, kernel = x.astype(float), kernel.astype(float)
+    padded = np.pad(x, ((0, 0), *pads, (0, 0)))
+    size = [(padded.shape[1 + d] - (kernel.shape[d] - 1) * dilation[d] - 1) // stride[d] + 1 for d in range(2)]
+    places = {
+        (i, j): tuple(
+            slice(tap * apart, tap * apart + (n - 1) * step + 1, step)
+            for tap, apart, n, step in zip((i, j), dilation, size, stride, strict=True)
+        )
+        for i in range(kernel.shape[0])
+        for j in range(kernel.shape[1])
+    }
+    y = sum(padded[:, down, across] @ kernel[tap] for tap, (down, across) in places.items())
+
+    def pullback(cotangent):
+        to_x, to_kernel = np.zeros_like(padded), np.zeros_like(kernel)
+        for tap, (down, across) in places.items():
+            to_x[:, down, across] += cotangent @ kernel[tap].T
+            to_kernel[tap] = np.tensordot(padded[:, down, across], cotangent, axes=([0, 1, 2], [0, 1, 2]))
+        (above, _), (left, _) = pads
+        return to_x[:, above : above + x.shape[1], left : left + x.shape[2]], to_kernel
+
+    return y, pullback
+
+
+def pooled(y):
+    """Returns the maxima of 2 x 2 squares, and the function from their cotangent: ties share it."""
+    rows, columns = y.shape[1] // 2 * 2, y.shape[2] // 2 * 2
+    squares = y[:, :rows, :columns].reshape(y.shape[0], rows // 2, 2, columns // 2, 2, y.shape[3])
+    most = squares.max(axis=(2, 4), keepdims=True)
+
+    def pullback(cotangent):
+        ties = squares == most
+        share = ties / ties.sum(axis=(2, 4), keepdims=True) * cotangent[:, :, None, :, None]
+        result = np.zeros_like(y)
+        result[:, :rows, :columns] = share.reshape(y.shape[0], rows, columns, y.shape[3])
+        return result
+
+    return most[:, :, 0, :, 0], pullback
+
+
+@DRAWN
+@given(
+    batch=st.integers(1, 3),
+    size=st.tuples(st.integers(1, 13), st.integers(1, 13)),
+    channels=st.integers(1, 19),
+    features=st.integers(1, 37),
+    taps=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    pads=st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * 2),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    activation=st.sampled_from(["none", "relu"]),
+    pool=st.booleans(),
+)
+def test_convolutions_and_their_gradients(
+    instructions, rng, batch, size, channels, features, taps, stride, pads, dilation, activation, pool
+):
+    reach = [(n - 1) * apart + 1 for n, apart in zip(taps, dilation, strict=True)]
+    out = [(size[d] + sum(pads[d]) - reach[d]) // stride[d] + 1 for d in range(2)]
+    if min(out) < (2 if pool else 1):
+        return
+    x, kernel, bias = normal(rng, batch, *size, channels), normal(rng, *taps, channels, features), normal(rng, features)
+
+    def run(x, kernel, bias):
+        how = {"stride": stride, "padding": pads, "dilation": dilation}
+        return conv(x, kernel, bias, **how, activation=activation, pool=pool, form="native")
+
+    y, pullback = jax.vjp(run, x, kernel, bias)
+    cotangent = normal(rng, *y.shape)
+    inside, back = convolved(x, kernel, stride, pads, dilation)
+    before = inside + bias
+    expected = np.maximum(before, 0) if activation == "relu" else before
+    inner = cotangent.astype(float)
+    if pool:
+        expected, unpool = pooled(expected)
+        inner = unpool(inner)
+    if activation == "relu":
+        inner = inner * (before > 0)
+    to_x, to_kernel = back(inner)
+    depth = taps[0] * taps[1] * channels
+    assert relative(y, expected, usual=0.5 * depth**0.5) < bound(depth)
+    # A value that rounding puts on the other side of 0, or of its neighbour, moves a cotangent: not in one case of many.
+    for found, right in zip(pullback(cotangent), (to_x, to_kernel, inner.sum((0, 1, 2))), strict=True):
+        assert relative(found, right, usual=0.1) < 4 * bound(max(depth, batch * out[0] * out[1]))
+
+
+def test_ties_share_the_gradient(instructions):
+    x = np.zeros((1, 4, 4, 1), np.float32)
+    x[0, 0, :2] = 3.0
+    one = np.ones((1, 1, 1, 1), np.float32)
+    gradient = jax.grad(lambda x: conv(x, one, pool=True, form="native").sum())(x)[0, :, :, 0]
+    np.testing.assert_array_equal(gradient, [[0.5, 0.5, 0.25, 0.25], [0, 0, 0.25, 0.25], [0.25] * 4, [0.25] * 4])
+
+
+def test_vmap_runs_lane_after_lane_with_the_same_bits(rng):
+    x, kernels = normal(rng, 5, 3, 9, 9, 4), normal(rng, 5, 3, 3, 4, 8)
+    with native.scope(True):
+        one = lambda x, kernel: conv(x, kernel, activation="relu")  # noqa: E731
+        program = str(jax.make_jaxpr(jax.vmap(one))(x, kernels))
+        together, alone = jax.vmap(one)(x, kernels), [one(*pair) for pair in zip(x, kernels, strict=True)]
+    assert "hpjax_conv" in program
+    np.testing.assert_array_equal(together, np.stack(alone))
+
+
+def test_programs_are_native_only_inside_a_scope(rng):
+    x, kernel = normal(rng, 2, 8, 8, 3), normal(rng, 3, 3, 3, 4)
+    text = lambda: str(jax.make_jaxpr(lambda: conv(x, kernel) @ normal(rng, 4, 2))())  # noqa: E731
+    assert "hpjax" not in text()
+    with native.scope(True):
+        assert "hpjax_conv" in text()
+        with native.scope(False):
+            assert "hpjax" not in text()
+        assert not native_conv.takes(jnp.asarray(x), jnp.asarray(normal(rng, 33, 1, 3, 4)), None, (1, 1), ((40, 40), (0, 0)))
+        with jax.enable_x64(True):
+            assert not native.used(jnp.zeros(3, jnp.float64))
+
+
+@pytest.mark.parametrize(
+    ("target", "operands", "results", "attributes"),
+    [
+        (
+            "hpjax_matmul",
+            [(3, 4), (5, 6), (0,)],
+            [(3, 6), (0,)],
+            {"transpose_a": False, "transpose_b": False, "activation": 0},
+        ),
+        (
+            "hpjax_matmul",
+            [(3, 4), (4, 6), (5,)],
+            [(3, 6), (0,)],
+            {"transpose_a": False, "transpose_b": False, "activation": 0},
+        ),
+        (
+            "hpjax_matmul",
+            [(3, 4), (4, 6), (0,)],
+            [(3, 7), (0,)],
+            {"transpose_a": False, "transpose_b": False, "activation": 0},
+        ),
+        (
+            "hpjax_matmul",
+            [(3, 4), (4, 6), (0,)],
+            [(3, 6), (0,)],
+            {"transpose_a": False, "transpose_b": False, "activation": 9},
+        ),
+        (
+            "hpjax_matmul",
+            [(12,), (4, 6), (0,)],
+            [(3, 6), (0,)],
+            {"transpose_a": False, "transpose_b": False, "activation": 0},
+        ),
+        ("hpjax_pullback", [(0,), (3, 4)], [(3, 4), (4,)], {"activation": 1}),
+    ],
+)
+def test_handlers_refuse_shapes_that_do_not_fit(target, operands, results, attributes):
+    arrays = [np.zeros(shape, np.float32) for shape in operands]
+    with pytest.raises(Exception, match=r"INVALID_ARGUMENT.*hpjax: .* do not fit|INVALID_ARGUMENT.*hpjax: matmul: a"):
+        jax.block_until_ready(native.call(target, [native.floats(*shape) for shape in results], *arrays, **attributes))
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel", "size", "more"),
+    [
+        ((1, 4, 4, 2), (3, 3, 3, 5), (4, 4), {}),
+        ((1, 4, 4, 2), (3, 3, 2, 5), (4, 5), {}),
+        ((1, 4, 4, 2), (3, 3, 2, 5), (4, 4), {"before": (-1, 0)}),
+        ((1, 4, 4, 2), (3, 3, 2, 5), (4, 4), {"stride": (0, 1)}),
+        ((1, 4, 4, 2), (33, 3, 2, 5), (4, 4), {}),
+        ((1, 4, 4, 2), (3, 3, 2, 5), (4, 4), {"activation": 2}),
+        ((1, 4, 4), (3, 3, 2, 5), (4, 4), {}),
+    ],
+)
+def test_the_convolution_refuses_what_does_not_fit(x, kernel, size, more):
+    attributes = {
+        "size": size,
+        "stride": (1, 1),
+        "dilation": (1, 1),
+        "before": (1, 1),
+        "activation": 0,
+        "pool": False,
+        **more,
+    }
+    results = native.floats(1, 4, 4, 5), jax.ShapeDtypeStruct((0,), jnp.uint8)
+    operands = (np.zeros(x, np.float32), np.zeros(kernel, np.float32), np.zeros(0, np.float32))
+    with pytest.raises(Exception, match=r"INVALID_ARGUMENT.*hpjax: conv: .* do not fit"):
+        jax.block_until_ready(native.call("hpjax_conv", results, *operands, **attributes))
+
+
+def test_native_in_vain_is_refused(monkeypatch):
+    assert resolve(Config()).native == "on"
+    assert resolve(Config(native="off")).native == "off"
+    monkeypatch.setattr(native, "missing", lambda: "not built (no compiler)")
+    assert resolve(Config()).native == "off"
+    with pytest.raises(
+        ConfigError, match=r"^native is on, but the kernels are not built \(no compiler\); expected auto or off$"
+    ):
+        resolve(Config(native="on"))
+    assert native.described("off") == "kernels: XLA alone; the native ones are not built (no compiler)"
+
+
+def test_kernels_are_not_said_to_run_on_another_device(monkeypatch):
+    assert native.described("on") == f"kernels: native ({native.instruction_set()})"
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert native.described("on") == "kernels: XLA alone; the native ones are for a CPU, JAX runs on gpu"
+    with native.scope(True):
+        assert not native.used(jnp.zeros(3, jnp.float32))

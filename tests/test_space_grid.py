@@ -1,0 +1,169 @@
+"""The grid of a space, which leaves a point depends on, and the way back from settings to a point."""
+
+import itertools
+
+import numpy as np
+import pytest
+from sklearn.model_selection import ParameterGrid
+
+from hpjax.config import Config
+from hpjax.errors import ConfigError
+from hpjax.study.space import Space
+
+BASE = Config(learning_rate=0.1)
+
+
+def space(*texts: str) -> Space:
+    return Space.parse(texts, BASE)
+
+
+def grid(made: Space) -> list[dict]:
+    assert made.grid_size is not None
+    return [made.values(made.grid_point(index)) for index in range(made.grid_size)]
+
+
+def test_the_grid_is_the_product_and_the_last_leaf_is_the_fastest():
+    axes = {
+        "learning_rate": [0.3, 0.1, 0.03],
+        "batch_size": [32, 128],
+        "l2": [0.0, 0.25, 0.5, 0.75, 1.0],
+        "width": [4, 5, 6],
+        "optimizer": ["adam", "lion"],
+    }
+    made = space(
+        "learning_rate=grid(0.3,0.1,0.03)",
+        "batch_size=choice(32,128)",
+        "l2=uniform(0,1,5)",
+        "width=int(4,6)",
+        "optimizer=choice(adam,lion)",
+        "seed=range(3)",
+    )
+    assert made.grid_size == 3 * 2 * 5 * 3 * 2
+    found = grid(made)
+    assert found == [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    assert sorted(map(repr, found)) == sorted(repr({name: one[name] for name in axes}) for one in ParameterGrid(axes))
+    assert list(made.grid_indices()) == list(range(made.grid_size))
+
+
+def test_points_of_the_grid_are_the_centres_of_cells():
+    made = space("l2=grid(1,2,3,4)", "batch_size=choice(32,64)")
+    assert [made.grid_point(index) for index in (0, 1, 7)] == [(0.125, 0.25), (0.125, 0.75), (0.875, 0.75)]
+
+
+@pytest.mark.parametrize("index", [-1, 4])
+def test_points_outside_of_the_grid(index):
+    with pytest.raises(IndexError, match=f"point {index} of a grid of 4"):
+        space("l2=grid(1,2,3,4)").grid_point(index)
+
+
+def test_a_continuous_leaf_has_no_grid():
+    made = space("l2=grid(1,2)", "momentum=1-log(1e-3,0.5)", "learning_rate=uniform(0.1,1)")
+    assert made.grid_size is None
+    for call in (made.check_grid, made.grid_indices, lambda: made.grid_point(0)):
+        with pytest.raises(ConfigError) as raised:
+            call()
+        assert str(raised.value) == (
+            "vary 'momentum=1-log(1e-3,0.5)': log is continuous at character 12; "
+            "expected log(low,high,number), a grid's values are counted; or another sampler"
+        )
+
+
+def test_a_grid_of_more_than_a_million_points():
+    made = space("width=int(1,1000)", "l2=log(1e-4,1,1000)")
+    assert made.check_grid() == 10**6
+    made = space("width=int(1,1000)", "l2=log(1e-4,1,1001)")
+    assert made.grid_size == 1_001_000
+    # Other samplers may draw from it.
+    assert made.values((0.0, 0.0)) == {"width": 1, "l2": 1e-4}
+    for call in (made.check_grid, lambda: made.grid_point(0)):
+        with pytest.raises(ConfigError) as raised:
+            call()
+        assert str(raised.value) == "vary: the grid has 1001000 points (1000 x 1001); expected at most 1000000"
+
+
+CONDITIONAL = (
+    "optimizer=choice(adam,momentum,lion)",
+    "momentum=grid(0.8,0.9,0.95) if optimizer==momentum",
+    "beta1=grid(0.8,0.9) if optimizer in (adam,lion) else grid(0.1,0.2,0.3,0.4)",
+)
+
+
+def test_which_leaves_a_point_depends_on():
+    made = space(*CONDITIONAL)
+    assert [leaf.count for leaf in made.leaves] == [3, 3, 2, 4]
+    assert made.active((0.1, 0.5, 0.5, 0.5)) == (True, False, True, False)
+    assert made.active((0.5, 0.5, 0.5, 0.5)) == (True, True, False, True)
+
+
+def test_the_grid_without_doubles():
+    made = space(*CONDITIONAL)
+    indices = made.grid_indices()
+    found = [made.values(made.grid_point(index)) for index in indices]
+    # adam and lion with 2 each, momentum with 3 x 4.
+    assert len(found) == 2 + 12 + 2
+    assert len({repr(one) for one in found}) == len(found)
+    assert {repr(one) for one in found} == {repr(one) for one in grid(made)}
+    assert list(indices) == sorted(indices)
+
+
+TEXTS = (
+    "weight_decay=learning_rate*log(1e-3,1)",
+    "learning_rate=log(1e-4,1)",
+    "momentum=1-log(1e-3,0.5) if optimizer==momentum",
+    "optimizer=choice(adam,momentum)",
+    "batch_size=2**int(4,8)",
+    "l2=grid(0.3,0.1)/3",
+    "dropout_rate=(0.5-uniform(0.1,0.4))*2 if batch_size<64 else -(-uniform(0,0.9))",
+    "l1=uniform(1,2,4)**2",
+    "hidden_sizes=choice('64,64',none)",
+    "clip_norm=1/log(1,100,5)",
+)
+
+
+def test_from_settings_back_to_the_point(rng):
+    made = space(*TEXTS)
+    for _ in range(200):
+        point = tuple(rng.random(len(made.leaves)))
+        values = made.values(point)
+        found = made.point(values)
+        assert found is not None
+        again = made.values(found)
+        assert again.keys() == values.keys()
+        for name, value in values.items():
+            assert again[name] == (pytest.approx(value, rel=1e-9) if isinstance(value, float) else value)
+        for used, leaf, one, other in zip(made.active(point), made.leaves, point, found, strict=True):
+            if not used:
+                assert other == 0.5
+            elif leaf.count is None:
+                # 1 - x loses digits of a small x: 1e-3 keeps 13 of 16.
+                assert other == pytest.approx(one, abs=1e-12)
+            else:
+                assert int(other * leaf.count) == int(one * leaf.count)
+
+
+@pytest.mark.parametrize(
+    ("texts", "values", "point"),
+    [
+        (["learning_rate=log(1e-4,1)"], {"learning_rate": 0.01}, (0.5,)),
+        (["learning_rate=log(1e-4,1)"], {"learning_rate": 2.0}, None),
+        (["learning_rate=log(1e-4,1)"], {"learning_rate": "a"}, None),
+        (["learning_rate=log(1e-4,1)"], {}, None),
+        (["learning_rate=log(1e-4,1,5)"], {"learning_rate": 0.01}, (0.5,)),
+        (["learning_rate=log(1e-4,1,5)"], {"learning_rate": 0.02}, None),
+        (["momentum=1-log(1e-3,0.5)"], {"momentum": 0.5}, (np.nextafter(1, 0),)),
+        (["momentum=1-log(1e-3,0.5)"], {"momentum": 0.9999}, None),
+        (["l2=uniform(0,1)*uniform(0,1)"], {"l2": 0.25}, None),
+        (["l2=learning_rate*2"], {"l2": 0.2}, ()),
+        (["l2=learning_rate*2"], {"l2": 0.3}, None),
+        (["batch_size=2**int(4,8)"], {"batch_size": 64}, (0.5,)),
+        (["batch_size=2**int(4,8)"], {"batch_size": 65}, None),
+        (["optimizer=choice(adam,lion)"], {"optimizer": "sgd"}, None),
+        (["l2=uniform(0,1) if optimizer==lion", "optimizer=choice(adam,lion)"], {"optimizer": "adam"}, (0.5, 0.25)),
+        (["l2=uniform(0,1) if optimizer==lion", "optimizer=choice(adam,lion)"], {"optimizer": "lion"}, None),
+        (["l2=uniform(0,1) if optimizer==lion", "optimizer=choice(adam,lion)"], {"optimizer": "adam", "l2": 0.5}, None),
+        (["l2=1/uniform(0.1,1)"], {"l2": 0.0}, None),
+    ],
+)
+def test_points_of_given_settings(texts, values, point):
+    found = space(*texts).point(values)
+    assert found == (None if point is None else pytest.approx(point, rel=1e-12))

@@ -1,0 +1,208 @@
+"""The engine of a study: same numbers as single runs, one compile, refill, waves, stops, resume."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from hpjax import resolve
+from hpjax.build import load, single_run
+from hpjax.config import Config, StudyConfig
+from hpjax.errors import ConfigError
+from hpjax.evaluation import finish
+from hpjax.interrupt import Interrupt
+from hpjax.study import setup
+from hpjax.study.engine import Engine
+from hpjax.study.records import TrialRecord
+
+BASE = Config(
+    hidden_sizes="16", optimizer="adamw", schedule="cosine", warmup="10%", train_steps="24", eval_every="8", log_every="8",
+    test_fraction=0.1, batch_size=64,
+)  # fmt: skip
+
+
+def engine_of(config: Config, **study) -> tuple[Engine, setup.GroupMaker, setup.Setup]:
+    parts = setup.make(config, StudyConfig(**study))
+    maker = setup.GroupMaker(parts)
+    made = Engine(
+        parts.dataset,
+        parts.planner,
+        parts.asker,
+        parts.scheduler,
+        parts.objective,
+        parts.study.aggregate,
+        maker,
+        parts.base.keep_best,
+    )
+    return made, maker, parts
+
+
+def run(engine: Engine) -> list[TrialRecord]:
+    for _ in engine.run(Interrupt(False)):
+        pass
+    return engine.records
+
+
+def outcome(record: TrialRecord) -> tuple:
+    """Everything of a trial but when it ran; NaN equals itself."""
+    curve = [(m.tick, m.step, np.float64(m.value).tobytes(), sorted(m.numbers.items())) for m in record.curve]
+    objective = np.float64(record.objective).tobytes()
+    return (
+        record.number,
+        record.setting,
+        record.values,
+        record.point,
+        record.status,
+        str(curve),
+        objective,
+        record.diverged_at,
+    )
+
+
+def alone(config: Config) -> list[dict[str, float]]:
+    """The evaluations of a single run, as `hpjax.train` makes it."""
+    config = resolve.resolve(config)
+    dataset = load(config)
+    lengths, _ = resolve.lengths(config, dataset.splits["train"][1])
+    single = single_run(config.replace(devices="1"), dataset, resolve.traced(config, lengths))
+    accumulation = config.batch_size // config.micro_batch_size
+    states, found, tick = single.init(), [], 0
+    while tick < lengths.train_steps * accumulation:
+        ticks = min(lengths.eval_every * accumulation, lengths.train_steps * accumulation - tick)
+        states, _ = single.program.chunk(states, single.values, single.examples, ticks)
+        measured = single.program.evaluate(states, single.examples, *dataset.splits["val"])
+        if single.observes:
+            states = single.program.observe(states, single.values, measured)
+        tick += ticks
+        of_lane = {name: value[0] for name, value in jax.device_get(measured).items()}
+        found.append(finish(of_lane, dataset.splits["val"][1])[0])
+    return found
+
+
+def test_a_study_gives_the_numbers_of_single_runs_with_one_compile():
+    vary = (
+        "learning_rate=log(1e-3,1e-1)",
+        "weight_decay=uniform(0,0.1)",
+        "schedule=choice(cosine,constant,linear,plateau)",
+        "batch_size=choice(32,64,96)",
+        "dropout_rate=uniform(0,0.5)",
+        "seed=range(2)",
+    )
+    engine, maker, parts = engine_of(BASE, vary=vary, trials=14, lanes="4")
+    records = run(engine)
+    assert [record.number for record in records] == list(range(14))
+    assert all(record.status == "done" for record in records)
+    assert len(maker.made) == 1
+    (program,) = {id(group.program): group.program for group in engine._groups}.values()
+    assert program.traces.pop("observe") == 1
+    assert program.traces == {"refill": 1, "chunk": 1, "evaluate": 1, "results": 1}
+    for record in records[::3]:
+        expected = alone(parts.base.replace(**record.values))
+        assert [{f"val/{n}": v for n, v in one.items()} for one in expected] == [
+            {n: v for n, v in m.numbers.items() if n.startswith("val/")} for m in record.curve
+        ]
+
+
+def test_static_settings_make_groups_that_are_one_study():
+    vary = (
+        "optimizer=choice(sgd,momentum)",
+        "momentum=uniform(0.5,0.9) if optimizer==momentum",
+        "learning_rate=log(1e-3,1)",
+    )
+    engine, maker, parts = engine_of(BASE, vary=vary, trials=12, lanes="2")
+    records = run(engine)
+    assert len(maker.made) == 2
+    assert {record.values["optimizer"] for record in records} == {"sgd", "momentum"}
+    assert all(("momentum" in record.values) == (record.values["optimizer"] == "momentum") for record in records)
+    for record in records[:3]:
+        expected = alone(parts.base.replace(**record.values))
+        assert expected[-1]["loss"] == record.curve[-1].numbers["val/loss"]
+
+
+@pytest.mark.parametrize("scheduler", ["none", "asha", "asha_promotion", "median", "halving", "hyperband"])
+def test_a_trial_that_diverges_changes_no_other(scheduler):
+    config = BASE.replace(optimizer="sgd", eval_every="4")
+    study = {"trials": 12, "scheduler": scheduler, "sampler": "grid", "lanes": "4"}
+    plain = run(
+        engine_of(config, vary=("learning_rate=choice(0.01,0.02,0.03,0.04,0.05,0.06,0.07,0.08,0.09,0.1,0.2,0.3)",), **study)[
+            0
+        ]
+    )
+    mixed = run(
+        engine_of(config, vary=("learning_rate=choice(0.01,0.02,0.03,1e30,0.05,0.06,2e30,0.08,0.09,0.1,0.2,0.3)",), **study)[
+            0
+        ]
+    )
+    assert [record.status for record in plain].count("diverged") == 0
+    assert [record.number for record in mixed if record.status == "diverged"] == [3, 6]
+    for one, other in zip(plain, mixed, strict=True):
+        # A scheduler may stop others than before; what both have trained is the same.
+        shared = min(len(one.curve), len(other.curve))
+        if one.number not in (3, 6):
+            assert one.curve[:shared] == other.curve[:shared]
+            assert shared > 0
+    assert math.isnan(mixed[3].objective)
+
+
+@pytest.mark.parametrize("scheduler", ["none", "asha", "asha_promotion", "halving", "hyperband"])
+def test_going_on_from_any_snapshot_ends_alike(rng, scheduler):
+    config = BASE.replace(train_steps="27", eval_every="3")
+    vary = ("learning_rate=log(1e-4,1e30)", "seed=range(2)")
+    study = {"vary": vary, "trials": 24, "lanes": "4", "scheduler": scheduler}
+    whole = run(engine_of(config, **study)[0])
+    assert {"done", "diverged"} <= {record.status for record in whole}
+    looks = sum(1 for _ in engine_of(config, **study)[0].run(Interrupt(False)))
+    for stop in rng.choice(looks - 1, 2, replace=False).tolist():
+        first, _, _ = engine_of(config, **study)
+        running = first.run(Interrupt(False))
+        for _ in range(stop + 1):
+            next(running)
+        tree, facts = jax.tree.map(np.copy, first.snapshot()[0]), first.snapshot()[1]
+        records = [
+            TrialRecord(r.number, r.setting, r.values, r.point, r.status, list(r.curve), r.objective, r.diverged_at)
+            for r in first.records
+        ]
+        second, _, _ = engine_of(config, **study)
+        like = second.like(facts, records)
+        assert jax.tree.map(np.shape, like) == jax.tree.map(np.shape, tree)
+        second.restore(tree, facts)
+        assert [outcome(r) for r in run(second)] == [outcome(r) for r in whole]
+        assert second.counts == first_counts(config, study)
+
+
+def first_counts(config, study):
+    engine, _, _ = engine_of(config, **study)
+    run(engine)
+    return engine.counts
+
+
+def test_lanes_are_busy_where_the_ends_are_known():
+    engine, _, _ = engine_of(BASE, vary=("learning_rate=log(1e-4,1e-1)",), trials=40, lanes="4")
+    run(engine)
+    assert engine.counts.occupancy >= 0.95
+    assert engine.counts.late == 0
+
+
+def test_folds_are_other_validation_splits_of_the_same_examples():
+    config = BASE.replace(folds=3)
+    engine, maker, parts = engine_of(config, vary=("learning_rate=log(1e-3,1e-1)",), trials=6, lanes="2")
+    records = run(engine)
+    assert [record.values["fold"] for record in records] == [0, 1, 2, 0, 1, 2]
+    assert len(maker.made) == 1
+    for record in records[:3]:
+        expected = alone(parts.base.replace(**record.values))
+        assert expected[-1]["loss"] == record.curve[-1].numbers["val/loss"]
+    assert len({record.curve[-1].numbers["val/loss"] for record in records[:3]}) == 3
+
+
+def test_trials_of_other_lengths_all_come_to_their_ends():
+    """More of them than are looked at beforehand, the longest last."""
+    config = BASE.replace(eval_every="4", schedule="constant", warmup="0")
+    study = {"vary": ("train_steps=int(4,73)",), "trials": 70, "sampler": "grid", "lanes": "2"}
+    records = run(engine_of(config, **study)[0])
+    assert [record.status for record in records] == ["done"] * 70
+    assert [record.curve[-1].step for record in records] == list(range(4, 74))
+    assert [len(record.curve) for record in records] == [-(-steps // 4) for steps in range(4, 74)]
+    with pytest.raises(ConfigError, match="vary has 'train_steps', but scheduler 'asha' compares trials of one length"):
+        engine_of(config, **study, scheduler="asha")
