@@ -1,4 +1,7 @@
-"""`make bench`: hpjax and its peers in turn, A B A B, each in processes of its own; medians and their ratio."""
+"""`make bench`: hpjax and its peers in turn, A B A B, each in processes of its own; medians and their ratio.
+
+`python -m benchmarks NAME...` makes the named comparisons only: digits, study, large, asha, cnn, resnet, transformer.
+"""
 
 import importlib.metadata
 import importlib.util
@@ -34,34 +37,63 @@ class Comparison(NamedTuple):
     must: float | None
 
 
-def comparisons(cores: int) -> list[Comparison]:
-    """Returns what is compared on a machine of so many cores."""
+def comparisons(cores: int) -> dict[str, Comparison]:
+    """Returns what is compared on a machine of so many cores, by name."""
     one_each = (1,) * cores
-    return [
-        Comparison(
-            "digits MLP study, 500 steps a trial",
-            "trials/s",
-            (Contender("hpjax, 64 lanes", "digits_hpjax", (0,)),),
-            (
-                Contender("Optuna + PyTorch, 1 process", "digits_optuna", (1,), "torch"),
-                Contender(f"Optuna + PyTorch, {cores} processes", "digits_optuna", one_each, "torch"),
-            ),
-            3.5,
+
+    def steps(title: str, workload: str, lanes: int) -> Comparison:
+        """Returns training steps of one network against PyTorch's."""
+        ours = (
+            Contender("hpjax, one run", f"{workload}_hpjax", (0,)),
+            Contender(f"hpjax, {lanes} lanes", f"{workload}_hpjax", (lanes,)),
+        )
+        peers = (
+            Contender(f"PyTorch, {cores} threads", f"{workload}_torch", (cores,), "torch"),
+            Contender(f"PyTorch, {cores} processes", f"{workload}_torch", one_each, "torch"),
+        )
+        return Comparison(title, "trial-steps/s", ours, peers, None)
+
+    study = Comparison(
+        "digits MLP study, 500 steps a trial",
+        "trials/s",
+        (Contender("hpjax, 64 lanes", "digits_hpjax", (0,)),),
+        (
+            Contender("Optuna + PyTorch, 1 process", "digits_optuna", (1,), "torch"),
+            Contender(f"Optuna + PyTorch, {cores} processes", "digits_optuna", one_each, "torch"),
         ),
-        Comparison(
-            "MNIST CNN, batch 64",
-            "trial-steps/s",
-            (
-                Contender("hpjax, one run", "cnn_hpjax", (0,)),
-                Contender(f"hpjax, {2 * cores} lanes", "cnn_hpjax", (2 * cores,)),
-            ),
-            (
-                Contender(f"PyTorch, {cores} threads", "cnn_torch", (cores,), "torch"),
-                Contender(f"PyTorch, {cores} processes", "cnn_torch", one_each, "torch"),
-            ),
-            None,
-        ),
-    ]
+        3.5,
+    )
+    peers = study.peers
+    whole = Comparison(
+        "digits study of 256 trials, compiling and all host work included",
+        "trials/s",
+        (Contender("hpjax.run_sweep, 256 trials", "study_hpjax", (256,)),),
+        (*peers, Contender("jax.vmap by hand, 256 trials", "study_vmap", (256,))),
+        3.5,
+    )
+    large = Comparison(
+        "digits study of 2,000 trials, all included",
+        "trials/s",
+        (Contender("hpjax.run_sweep, 2,000 trials", "study_hpjax", (2000,)),),
+        (*peers, Contender("jax.vmap by hand, 2,000 trials", "study_vmap", (2000,))),
+        4.5,
+    )
+    stopped = Comparison(
+        "digits study of 1,024 trials with 27 evaluations each",
+        "trials/s",
+        (Contender("ASHA", "study_asha", (1024,)), Contender("ASHA, promotion", "study_promotion", (1024,))),
+        (Contender("all to their ends", "study_every", (1024,)),),
+        4.0,
+    )
+    return {
+        "digits": study,
+        "study": whole,
+        "large": large,
+        "asha": stopped,
+        "cnn": steps("MNIST CNN, batch 64", "cnn", 2 * cores),
+        "resnet": steps("ResNet-20, batch 128", "resnet", cores),
+        "transformer": steps("transformer, batch 12 x 64", "transformer", cores),
+    }
 
 
 def measure(contender: Contender) -> list[dict[str, float]]:
@@ -108,14 +140,18 @@ def compare(comparison: Comparison) -> dict[str, Any]:
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
-    """Draws every contender's median, and its range, as bars."""
+    """Draws every contender's median, and its range, as bars, two comparisons a row."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(results), figsize=(6 * len(results), 3), layout="constrained", squeeze=False)
-    for axis, result in zip(axes.flat, results, strict=True):
+    columns = min(len(results), 2)
+    rows = -(-len(results) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(6 * columns, 2.6 * rows), layout="constrained", squeeze=False)
+    for axis in axes.flat[len(results) :]:
+        axis.remove()
+    for axis, result in zip(axes.flat, results, strict=False):
         names = list(result["medians"])[::-1]
         middle = [result["medians"][name] for name in names]
         spread = [[m - min(result["rates"][n]) for n, m in zip(names, middle, strict=True)]]
@@ -129,21 +165,34 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def record(results: dict[str, dict[str, Any]]) -> None:
+    """Writes the figures and their picture; of a comparison that was not made this time the last ones stay."""
+    path = OUT / "bench.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    results = {**known, **results}
+    OUT.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1))
+    draw(list(results.values()), OUT / "bench.png")
+    print(f"\nwritten: {path}, {OUT / 'bench.png'}")
+
+
 def main() -> None:
-    """Runs one workload and prints its figures as JSON, or all comparisons."""
-    if len(sys.argv) == 3:
+    """Makes the comparisons that were named, or all; WORKLOAD NUMBER runs one workload and prints its figures as JSON."""
+    given = sys.argv[1:]
+    if len(given) == 2 and given[1].isdigit():
         from benchmarks import workloads
 
-        print(json.dumps(getattr(workloads, sys.argv[1])(int(sys.argv[2]))))
+        print(json.dumps(getattr(workloads, given[0])(int(given[1]))))
         return
     cores = len(os.sched_getaffinity(0))
+    known = comparisons(cores)
+    for name in given:
+        if name not in known:
+            raise SystemExit(f"comparison '{name}' is unknown; known: {', '.join(known)}")
     versions = {name: importlib.metadata.version(name) for name in ("jax", "optuna")}
-    print(f"{platform.machine()}, {cores} cores, Python {platform.python_version()}, {versions}")
-    results = [compare(comparison) for comparison in comparisons(cores)]
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "bench.json").write_text(json.dumps(results, indent=1))
-    draw(results, OUT / "bench.png")
-    print(f"\nwritten: {OUT / 'bench.json'}, {OUT / 'bench.png'}")
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"{platform.machine()}, {cores} cores, load {load}, Python {platform.python_version()}, {versions}")
+    record({name: compare(known[name]) for name in given or known})
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """What hpjax and its peers are timed at; each function runs in a process of its own and returns a rate."""
 
 import itertools
+import math
+import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +19,9 @@ def digits_hpjax(threads: int) -> dict[str, float]:
     import jax
 
     from hpjax import build, devices, resolve
+    from hpjax.batch import Examples
     from hpjax.config import Config
     from hpjax.lanes import LaneProgram, Layout
-    from hpjax.trial import Examples
 
     devices.configure()
     base = Config(optimizer="adamw", schedule="cosine", train_steps=str(TRIAL_STEPS), test_fraction=0.0)
@@ -40,6 +43,92 @@ def digits_hpjax(threads: int) -> dict[str, float]:
     best = study().max()
     seconds = time.perf_counter() - began
     return {"rate": TRIALS / seconds, "rate_with_compile": TRIALS / with_compile, "best": float(best)}
+
+
+def study(trials: int, **settings: Any) -> dict[str, float]:
+    """A whole study of that perceptron, from its settings to its last picture, compiling included; trials/s."""
+    from hpjax import Config, run_sweep
+
+    base = Config(
+        optimizer="adamw", schedule="cosine", train_steps="540", test_fraction=0.0, log_every="540", progress=False
+    ).replace(eval_every=settings.pop("eval_every", "540"))
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        vary = {"learning_rate": "log(1e-4,1e-1)"}
+        done = run_sweep(base, vary, trials=trials, sampler="random", study=f"{folder}/study", **settings)
+        seconds = time.perf_counter() - began
+    figures = {"rate": trials / seconds, "seconds": seconds, "best": done.best.value if done.best else math.nan}
+    return figures | {name: done.facts[name] for name in ("occupancy", "late", "steps")}
+
+
+def study_hpjax(trials: int) -> dict[str, float]:
+    """A study that trains every trial to its end; trials/s."""
+    return study(trials)
+
+
+def study_every(trials: int) -> dict[str, float]:
+    """The same with 27 evaluations a trial; trials/s."""
+    return study(trials, eval_every="20")
+
+
+def study_asha(trials: int) -> dict[str, float]:
+    """The same with 27 evaluations a trial and ASHA's stopping rule, eta 3; trials/s."""
+    return study(trials, eval_every="20", scheduler="asha")
+
+
+def study_promotion(trials: int) -> dict[str, float]:
+    """The same with ASHA's promotion rule; trials/s."""
+    return study(trials, eval_every="20", scheduler="asha_promotion")
+
+
+def study_vmap(trials: int) -> dict[str, float]:
+    """The same trials by hand, jax.vmap over 32 lanes of an Optax loop, compiling included; trials/s."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    lanes = 32
+    pixels, labels = load_digits(return_X_y=True)
+    parts = train_test_split((pixels / 16).astype("float32"), labels, test_size=0.2, stratify=labels, random_state=0)
+    train_x, val_x, train_y, val_y = map(jnp.asarray, parts)
+    sizes = (64, 128, 128, 10)
+
+    def logits(params: Any, x: jax.Array) -> jax.Array:
+        for kernel, bias in params[:-1]:
+            x = jax.nn.relu(x @ kernel + bias)
+        return x @ params[-1][0] + params[-1][1]
+
+    def trial(rate: jax.Array, seed: jax.Array) -> jax.Array:
+        key = jax.random.key(seed)
+        keys = jax.random.split(key, len(sizes))
+        shapes = itertools.pairwise(sizes)
+        params = [(jax.random.normal(k, (i, o)) / i**0.5, jnp.zeros(o)) for k, (i, o) in zip(keys, shapes, strict=False)]
+        adam = optax.scale_by_adam()
+
+        def step(carry: Any, number: jax.Array) -> Any:
+            params, state = carry
+            batch = jax.random.randint(jax.random.fold_in(key, number), (128,), 0, len(train_x))
+
+            def loss(params: Any) -> jax.Array:
+                found = logits(params, train_x[batch])
+                return optax.softmax_cross_entropy_with_integer_labels(found, train_y[batch]).mean()
+
+            updates, state = adam.update(jax.grad(loss)(params), state)
+            factor = rate * 0.5 * (1.0 + jnp.cos(jnp.pi * number / 540))
+            return (jax.tree.map(lambda p, u: p - factor * u, params, updates), state), None
+
+        (params, _), _ = jax.lax.scan(step, (params, adam.init(params)), jnp.arange(540))
+        return (logits(params, val_x).argmax(axis=1) == val_y).mean()
+
+    began = time.perf_counter()
+    run = jax.jit(jax.vmap(trial))
+    rng, best = np.random.default_rng(0), 0.0
+    for first in range(0, trials, lanes):
+        rates = np.exp(rng.uniform(np.log(1e-4), np.log(1e-1), lanes)).astype(np.float32)
+        best = max(best, float(run(rates, np.arange(first, first + lanes)).max()))
+    return {"rate": trials / (time.perf_counter() - began), "best": best}
 
 
 def digits_optuna(threads: int) -> dict[str, float]:
@@ -84,23 +173,86 @@ def digits_optuna(threads: int) -> dict[str, float]:
 
 
 def cnn_hpjax(lanes: int) -> dict[str, float]:
-    """conv16-pool-conv32-pool-fc64 on 28x28, batch 64, momentum 0: one run (0) or so many lanes; trial-steps/s."""
+    """conv16-pool-conv32-pool-fc64 on 28x28, batch 64, momentum 0; trial-steps/s, see `_hpjax`."""
+    return _hpjax(lanes, _pictures(28, 1), model="cnn", batch_size=64, momentum=0.0, learning_rate=0.01)
+
+
+def cnn_torch(threads: int) -> dict[str, float]:
+    """The same network and batch as a PyTorch module in channels-last form; steps/s."""
+    import torch
+
+    from benchmarks import peers
+
+    torch.set_num_threads(threads)
+    model = peers.cnn()
+    return _torch(model, *_torch_pictures(64, 28, 1), torch.optim.SGD(model.parameters(), lr=0.01))
+
+
+def resnet_hpjax(lanes: int) -> dict[str, float]:
+    """ResNet-20 on 32x32 colours, batch 128, momentum 0.9; trial-steps/s, see `_hpjax`."""
+    settings = {"model": "resnet", "depth": 20, "batch_size": 128, "momentum": 0.9, "learning_rate": 0.1}
+    return _hpjax(lanes, _pictures(32, 3), at_once=4, **settings)
+
+
+def resnet_torch(threads: int) -> dict[str, float]:
+    """The same network and batch as a PyTorch module in channels-last form; steps/s."""
+    import torch
+
+    from benchmarks import peers
+
+    torch.set_num_threads(threads)
+    model = peers.resnet20()
+    return _torch(model, *_torch_pictures(128, 32, 3), torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), at_once=4)
+
+
+def transformer_hpjax(lanes: int) -> dict[str, float]:
+    """4 blocks of 128 features and 4 heads, context 64, vocabulary 65, batch 12, AdamW; trial-steps/s, see `_hpjax`."""
+    from hpjax.data.dataset import create_language
+
+    stream = np.random.default_rng(0).integers(0, 65, 100_000).astype(np.uint8)
+    dataset = create_language("random", train=stream, window=64, num_classes=65)
+    settings = {"model": "transformer", "batch_size": 12, "optimizer": "adamw", "learning_rate": 1e-3}
+    return _hpjax(lanes, dataset, **settings)
+
+
+def transformer_torch(threads: int) -> dict[str, float]:
+    """The same network and batch as a PyTorch module with its fused attention and its fused AdamW; steps/s."""
+    import torch
+
+    from benchmarks import peers
+
+    torch.set_num_threads(threads)
+    model, tokens = peers.Transformer(), torch.randint(0, 65, (12, 64))
+    return _torch(model, tokens, tokens, torch.optim.AdamW(model.parameters(), fused=True))
+
+
+def _pictures(edge: int, channels: int) -> Any:
+    from hpjax.data.dataset import create
+
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (4096, edge, edge, channels)).astype(np.uint8), rng.integers(0, 10, 4096).astype(np.int32)
+    return create("random", train=(x, y), num_classes=10)
+
+
+def _torch_pictures(batch: int, edge: int, channels: int) -> tuple[Any, Any]:
+    import torch
+
+    x = torch.rand(batch, channels, edge, edge).contiguous(memory_format=torch.channels_last)
+    return x, torch.randint(10, (batch,))
+
+
+def _hpjax(lanes: int, dataset: Any, at_once: int = 20, **settings: Any) -> dict[str, float]:
+    """Returns trial-steps/s of so many lanes over the devices; 0: of one run, on one device or all, whichever is faster."""
     import jax
 
     from hpjax import build, devices, resolve
+    from hpjax.batch import Examples
     from hpjax.config import Config
-    from hpjax.data.dataset import create
     from hpjax.lanes import LaneProgram, Layout
-    from hpjax.trial import Examples
 
     devices.configure()
-    rng = np.random.default_rng(0)
-    x, y = rng.integers(0, 256, (4096, 28, 28, 1)).astype(np.uint8), rng.integers(0, 10, 4096).astype(np.int32)
-    dataset = create("random", train=(x, y), num_classes=10)
-    config = resolve.resolve(
-        Config(model="cnn", batch_size=64, momentum=0.0, train_steps="1000000", schedule="constant", learning_rate=0.01)
-    )
-    scalars = resolve.traced(config, resolve.lengths(config, len(x))[0])
+    config = resolve.resolve(Config(train_steps="1000000", schedule="constant", **settings))
+    scalars = resolve.traced(config, resolve.lengths(config, dataset.splits["train"][1])[0])
 
     def rate(layout: Layout) -> float:
         program = LaneProgram(build.trial(config, dataset), layout)
@@ -113,43 +265,32 @@ def cnn_hpjax(lanes: int) -> dict[str, float]:
             states, report = program.chunk(states, values, examples, number)
             jax.block_until_ready(report)
 
-        return _rate(ticks) * layout.lanes
+        return _rate(ticks, at_once) * layout.lanes
 
     if lanes:
         return {"rate": rate(Layout(lanes=lanes, lane_devices=min(lanes, jax.device_count())))}
-    return {"rate": max(rate(Layout(data_devices=number)) for number in {1, jax.device_count()})}
+    by_devices = {number: rate(Layout(data_devices=number)) for number in sorted({1, jax.device_count()})}
+    return {"rate": max(by_devices.values()), **{f"{number}_devices": each for number, each in by_devices.items()}}
 
 
-def cnn_torch(threads: int) -> dict[str, float]:
-    """The same network and batch as a PyTorch module in channels-last form; steps/s."""
-    import torch
-    from torch import nn
-
-    torch.set_num_threads(threads)
-
-    def block(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
-        return nn.Conv2d(inputs, outputs, 3, padding="same"), nn.ReLU(), nn.MaxPool2d(2)
-
-    layers = (*block(1, 16), *block(16, 32), nn.Flatten(), nn.Linear(32 * 49, 64), nn.ReLU(), nn.Linear(64, 10))
-    model = nn.Sequential(*layers).to(memory_format=torch.channels_last)
-    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
-    x = torch.rand(64, 1, 28, 28).to(memory_format=torch.channels_last)
-    y = torch.randint(10, (64,))
+def _torch(model: Any, x: Any, y: Any, optimizer: Any, at_once: int = 20) -> dict[str, float]:
+    """Returns steps/s of a PyTorch module."""
+    from torch.nn.functional import cross_entropy
 
     def ticks(number: int) -> None:
         for _ in range(number):
-            sgd.zero_grad(set_to_none=True)
-            nn.functional.cross_entropy(model(x), y).backward()
-            sgd.step()
+            optimizer.zero_grad(set_to_none=True)
+            cross_entropy(model(x).flatten(0, -2), y.flatten()).backward()
+            optimizer.step()
 
-    return {"rate": _rate(ticks)}
+    return {"rate": _rate(ticks, at_once)}
 
 
-def _rate(ticks: Callable[[int], None]) -> float:
+def _rate(ticks: Callable[[int], None], at_once: int) -> float:
     """Returns ticks/s over about `SECONDS`, after a warm-up."""
     ticks(3)
     began, done = time.perf_counter(), 0
     while time.perf_counter() - began < SECONDS:
-        ticks(20)
-        done += 20
+        ticks(at_once)
+        done += at_once
     return done / (time.perf_counter() - began)
