@@ -1,7 +1,8 @@
-"""What every test module shares: fake devices, strict promotion, fresh random inputs, the oracle torch."""
+"""What every test module shares: fake devices, strict promotion, fresh random inputs, the oracle torch, quick compiling."""
 
 import os
 import secrets
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -10,6 +11,32 @@ import pytest
 # Before any backend starts: device layouts are tested on eight devices of one CPU.
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+UNOPTIMISED = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+OPTIMISED = {
+    f"test_{name}"
+    for name in (
+        *("identity", "lanes", "share_batches", "study_engine", "study_mesh", "resume", "trial", "order"),
+        *("ops", "native", "norms", "losses", "metrics", "schedules", "schedules_registered", "schedules_create"),
+        *("schedules_plateau", "optimizers", "optimizers_conformance", "optimizers_parts", "sequence_models"),
+    )
+}
+"""Modules whose subject a compiler's optimisations could break: bits and numerics. They are compiled as a user's programs
+are; the others without most optimisations, in half the time, unless HPJAX_TEST_OPTIMISED is set."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def optimisations(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Says how JAX compiles, here and in the commands that tests start."""
+    quick = request.module.__name__ not in OPTIMISED and not os.environ.get("HPJAX_TEST_OPTIMISED")
+    if jax.config.read("jax_disable_most_optimizations") != quick:
+        jax.config.update("jax_disable_most_optimizations", quick)
+        # What a function was compiled to does not ask how.
+        jax.clear_caches()
+    os.environ[UNOPTIMISED] = "1" if quick else "0"
+    yield
+    os.environ.pop(UNOPTIMISED)
+
 
 SEED_VARIABLE = "HPJAX_TEST_SEED"
 
