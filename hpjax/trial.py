@@ -319,17 +319,11 @@ class Trial:
         base = values["accumulation"]
         began, next_time = (state.tick - state.micro) // base, state.tick // base
         rates = self._rates(began, next_time, values, state.plateau)
-        share = 1.0 / state.micro.astype(jnp.float32)
-        gradients = jax.tree.map(lambda g: g * share, state.gradients)
-        updates, optimizer = self._transformation(rates, values).update(gradients, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
-        average = optimizers.ema.update(state.average, params, values["ema_decay"]) if self.ema else None
-
-        def norms() -> tuple[jax.Array, ...]:
-            return tuple(optax.tree.norm(tree) for tree in (gradients, params, updates))
-
         log_every = values["log_every"]
         at_boundary = (next_time // log_every != began // log_every) | (state.tick >= self._end(values))
+        share = 1.0 / state.micro.astype(jnp.float32)
+        params, optimizer, norms = self._step(rates, values, share, state)
+        average = optimizers.ema.update(state.average, params, values["ema_decay"]) if self.ema else None
         last = lax.cond(at_boundary, norms, lambda: tuple(state.last[4:]))
         return state._replace(
             micro=jnp.int32(0),
@@ -353,15 +347,35 @@ class Trial:
             jnp.maximum(ticks, 1),
         )
 
+    def _step(
+        self, rates: "_Rates", values: Values, share: jax.Array, state: TrialState
+    ) -> tuple[Any, Any, Callable[[], tuple[jax.Array, ...]]]:
+        """Returns parameters and optimizer state after a step, and what gives the norms that `Last` has."""
+        if optimizers.fused.available(self.optimizer, self.optimizer_settings, jax.tree.leaves(state.params)):
+            settings = self._settings(rates, values)
+            step = optimizers.fused.step(
+                *(self.optimizer, rates.learning_rate, settings, self.rules),
+                *(share, state.gradients, state.optimizer, state.params),
+            )
+            return step.params, step.state, lambda: step.norms
+        gradients = jax.tree.map(lambda g: g * share, state.gradients)
+        updates, optimizer = self._transformation(rates, values).update(gradients, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return params, optimizer, lambda: tuple(optax.tree.norm(tree) for tree in (gradients, params, updates))
+
     def _transformation(self, rates: "_Rates", values: Values) -> optax.GradientTransformation:
+        settings = self._settings(rates, values)
+        return optimizers.transformation(self.optimizer, rates.learning_rate, settings, self.optimizer_settings, self.rules)
+
+    def _settings(self, rates: "_Rates", values: Values) -> dict[str, Any]:
+        """Returns the optimizer's traced settings, those that are scheduled as they are in this step."""
         momentum = optimizers.momentum_setting(self.optimizer)
         scheduled = {"weight_decay": rates.weight_decay, **({momentum: rates.momentum} if momentum else {})}
-        settings = {
+        return {
             name: value
             for name, value in {**values, **scheduled}.items()
             if self.common is None or name in self.common or not optimizers.OPTIMIZERS.is_common(self.optimizer, name)
         }
-        return optimizers.transformation(self.optimizer, rates.learning_rate, settings, self.optimizer_settings, self.rules)
 
     def _mean_over(self, y: jax.Array) -> Callable[[jax.Array], jax.Array]:
         """Returns the mean over the items of the whole micro-batch; masked ones do not count."""

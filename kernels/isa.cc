@@ -1,6 +1,7 @@
 // Compiled once for each instruction set, with its name and sizes as macros (CMakeLists.txt).
 #include "simd/conv.h"
 #include "simd/matmul.h"
+#include "simd/update.h"
 
 #define HPJAX_TEXT(x) #x
 #define HPJAX_QUOTED(x) HPJAX_TEXT(x)
@@ -8,6 +9,6 @@
 namespace hpjax::HPJAX_ISA {
 
 extern const Operators OPERATORS;
-const Operators OPERATORS = {HPJAX_QUOTED(HPJAX_ISA), matmul, pullback, conv_forward, conv_backward};
+const Operators OPERATORS = {HPJAX_QUOTED(HPJAX_ISA), matmul, pullback, conv_forward, conv_backward, update};
 
 }  // namespace hpjax::HPJAX_ISA

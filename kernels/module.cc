@@ -11,6 +11,7 @@ XLA_FFI_Error* hpjax_matmul(XLA_FFI_CallFrame*);
 XLA_FFI_Error* hpjax_pullback(XLA_FFI_CallFrame*);
 XLA_FFI_Error* hpjax_conv(XLA_FFI_CallFrame*);
 XLA_FFI_Error* hpjax_conv_gradient(XLA_FFI_CallFrame*);
+XLA_FFI_Error* hpjax_update(XLA_FFI_CallFrame*);
 }
 
 NB_MODULE(_kernels, m) {
@@ -21,6 +22,7 @@ NB_MODULE(_kernels, m) {
     add("hpjax_pullback", hpjax_pullback);
     add("hpjax_conv", hpjax_conv);
     add("hpjax_conv_gradient", hpjax_conv_gradient);
+    add("hpjax_update", hpjax_update);
     return found;
   }, "The handlers by the name of their target: capsules for jax.ffi.register_ffi_target.");
   m.def("available", [] {

@@ -50,12 +50,47 @@ struct ConvBackward : Conv {
   float *to_x, *to_kernel, *to_bias;  // null where not asked for
 };
 
+// How a gradient becomes a step; the formulas are those of hpjax/optimizers.
+enum Rule : int32_t { SGD = 0, MOMENTUM = 1, NESTEROV = 2, ADAM = 3, LARS = 4, LAMB = 5 };
+constexpr int64_t RULES = 6;
+// Buffers of a parameter that a rule keeps.
+constexpr int64_t buffers(Rule rule) { return rule == SGD ? 0 : rule == ADAM || rule == LAMB ? 2 : 1; }
+
+// What changes from step to step. Infinite limits and decays of 0 are off.
+struct Rates {
+  float share;  // what the sum of gradients is multiplied by
+  float learning_rate, clip_value, clip_layer_norm, clip_norm, l1, l2;
+  float weight_decay;  // decoupled: w -= learning_rate weight_decay w
+  float inner_decay;   // the rule's own
+  float beta1;         // or momentum
+  float beta2, epsilon, trust_coefficient;
+  float correction1, correction2;  // 1 - beta^step
+};
+
+// One tensor; what is written may lie where it is read.
+struct Parameter {
+  int64_t size;
+  float rate, decay;  // multipliers of the learning rate and of all decays
+  bool layerwise;     // whether LARS and LAMB scale it by its norms
+  const float *gradient, *weight, *first, *second;
+  float *new_weight, *new_first, *new_second;
+};
+
+struct Update {
+  Rule rule;
+  Rates rates;
+  int64_t count;
+  const Parameter* parameters;
+  float* norms;  // [3]: of the mean gradients before clipping, of the new weights, of the steps
+};
+
 struct Operators {
   const char* name;
   void (*matmul)(const Matmul&);
   void (*pullback)(const Pullback&);
   void (*conv_forward)(const ConvForward&);
   void (*conv_backward)(const ConvBackward&);
+  void (*update)(const Update&);
 };
 
 // The best that this processor runs, or the one chosen by `choose`.

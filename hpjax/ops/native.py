@@ -63,17 +63,25 @@ def used(*arrays: jax.Array | None) -> bool:
     return all(array is None or (array.dtype == jnp.float32 and array.size > 0) for array in arrays)
 
 
-def call(target: str, results: Sequence[jax.ShapeDtypeStruct], *operands: jax.Array, **attributes: Any) -> Any:
+def call(
+    target: str,
+    results: Sequence[jax.ShapeDtypeStruct],
+    *operands: jax.Array,
+    aliases: dict[int, int] | None = None,
+    **attributes: Any,
+) -> Any:
     """Calls a handler; under vmap it runs lane after lane.
 
     Args:
       target: the handler's name.
       results: shapes and dtypes of its results.
       *operands: its operands.
-      **attributes: its attributes: bools, ints, or sequences of ints.
+      aliases: places of operands in whose memory results may be written, to the places of those results.
+      **attributes: its attributes: bools, ints, sequences of ints, or float32 arrays.
     """
     made = {name: _attribute(value) for name, value in attributes.items()}
-    return jax.ffi.ffi_call(target, tuple(results), vmap_method="sequential")(*operands, **made)
+    called = jax.ffi.ffi_call(target, tuple(results), vmap_method="sequential", input_output_aliases=aliases)
+    return called(*operands, **made)
 
 
 def floats(*shape: int) -> jax.ShapeDtypeStruct:
@@ -82,6 +90,6 @@ def floats(*shape: int) -> jax.ShapeDtypeStruct:
 
 
 def _attribute(value: Any) -> Any:
-    if isinstance(value, bool):
+    if isinstance(value, (bool, np.ndarray)):
         return value
     return np.int64(value) if isinstance(value, int) else np.asarray(value, np.int64)

@@ -10,6 +10,7 @@ from hpjax.optimizers import adam as adam
 from hpjax.optimizers import adaptive as adaptive
 from hpjax.optimizers import descent as descent
 from hpjax.optimizers import ema as ema
+from hpjax.optimizers import fused as fused
 from hpjax.optimizers import large_batch as large_batch
 from hpjax.optimizers import lion as lion
 from hpjax.optimizers import muon as muon

@@ -52,42 +52,40 @@ def transformation(
       ConfigError: the name is unknown.
     """
     entry = OPTIMIZERS.get(name)
-    traced = {s: values[s] for s in OPTIMIZERS.traced(name) if s in values or not OPTIMIZERS.is_common(name, s)}
+    traced = tuple(split(name, values))
     fixed = {setting: value for setting, value in (static or {}).items() if setting in OPTIMIZERS.static(name)}
     own_decay = _decays_itself(name)
 
     def ruled(params: Any) -> tuple[Rules, list[Group]]:
         known = Rules.create(params) if rules is None else rules
-        return known, _groups(name, known)
+        return known, groups(name, known)
 
-    def built(group: Group, rate: Scalar, settings: Mapping[str, Any]) -> optax.GradientTransformation:
-        own = {setting: value for setting, value in settings.items() if not OPTIMIZERS.is_common(name, setting)}
+    def built(group: Group, rate: Scalar, own: Mapping[str, Any]) -> optax.GradientTransformation:
         if own_decay:
-            own["weight_decay"] = _times(own["weight_decay"], group.decay)
+            own = {**own, "weight_decay": _times(own["weight_decay"], group.decay)}
         return entry(_times(rate, group.learning_rate), **own, **fixed)
 
     def init(params: Any) -> tuple[Any, ...]:
         leaves = jax.tree.leaves(params)
-        rate, settings = _cast((learning_rate, traced), leaves)
-        _, groups = ruled(params)
-        return tuple(built(group, rate, settings).init([leaves[i] for i in group.places]) for group in groups)
+        rate, (own, _) = _cast((learning_rate, traced), leaves)
+        _, grouped = ruled(params)
+        return tuple(built(group, rate, own).init([leaves[i] for i in group.places]) for group in grouped)
 
     def update(gradients: Any, state: tuple[Any, ...], params: Any = None) -> tuple[Any, tuple[Any, ...]]:
         if params is None:
             raise ValueError("an optimizer of hpjax needs the parameters: update(gradients, state, params)")
         leaves, weights = jax.tree.leaves(gradients), jax.tree.leaves(params)
-        rate, settings = _cast((learning_rate, traced), weights)
-        around = {setting: value for setting, value in settings.items() if OPTIMIZERS.is_common(name, setting)}
-        known, groups = ruled(params)
-        trained = [i for group in groups for i in group.places]
+        rate, (own, around) = _cast((learning_rate, traced), weights)
+        known, grouped = ruled(params)
+        trained = [i for group in grouped for i in group.places]
         prepared = _prepared(
             [leaves[i] for i in trained], [weights[i] for i in trained], [known.decay[i] for i in trained], around
         )
         ready = dict(zip(trained, prepared, strict=True))
         updates, states = [jnp.zeros_like(w) for w in weights], []
-        for group, before in zip(groups, state, strict=True):
+        for group, before in zip(grouped, state, strict=True):
             chosen = [weights[i] for i in group.places]
-            steps, after = built(group, rate, settings).update([ready[i] for i in group.places], before, chosen)
+            steps, after = built(group, rate, own).update([ready[i] for i in group.places], before, chosen)
             states.append(after)
             for i, step, w in zip(group.places, steps, chosen, strict=True):
                 if "weight_decay" in around and known.decay[i]:
@@ -112,26 +110,33 @@ def evaluated(name: str, params: Any, state: tuple[Any, ...], rules: Rules | Non
     if not any(hasattr(group, "evaluated") for group in state):
         return params
     leaves, tree = jax.tree.flatten(params)
-    groups = _groups(name, Rules.create(params) if rules is None else rules)
-    for group, of_group in zip(groups, state, strict=True):
+    grouped = groups(name, Rules.create(params) if rules is None else rules)
+    for group, of_group in zip(grouped, state, strict=True):
         for i, leaf in zip(group.places, of_group.evaluated, strict=True):
             leaves[i] = leaf
     return jax.tree.unflatten(tree, leaves)
+
+
+def split(name: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns an optimizer's own traced settings, and the common ones that are part of the program."""
+    names = OPTIMIZERS.traced(name)
+    common = {setting: values[setting] for setting in names if OPTIMIZERS.is_common(name, setting) and setting in values}
+    return {setting: values[setting] for setting in names if not OPTIMIZERS.is_common(name, setting)}, common
 
 
 def _decays_itself(name: str) -> bool:
     return "weight_decay" in inspect.signature(OPTIMIZERS.get(name)).parameters
 
 
-def _groups(name: str, rules: Rules) -> list[Group]:
+def groups(name: str, rules: Rules) -> list[Group]:
     """Returns the groups of the parameters that are not frozen, in the order of their first."""
     # Without rules for it, what decay means is left to an optimizer of Optax.
     apart = _decays_itself(name) and (rules.decay_given or not name.startswith(OPTAX))
-    groups: dict[tuple[float, float], list[int]] = {}
+    found: dict[tuple[float, float], list[int]] = {}
     for i, (rate, decay) in enumerate(zip(rules.learning_rate, rules.decay, strict=True)):
         if not rules.frozen[i]:
-            groups.setdefault((rate, decay if apart else 1.0), []).append(i)
-    return [Group(rate, decay, tuple(places)) for (rate, decay), places in groups.items()]
+            found.setdefault((rate, decay if apart else 1.0), []).append(i)
+    return [Group(rate, decay, tuple(places)) for (rate, decay), places in found.items()]
 
 
 def _prepared(

@@ -6,6 +6,9 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#ifdef HPJAX_X86
+#include <immintrin.h>
+#endif
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -33,6 +36,22 @@ INLINE float sum(V v) {
   for (int i = 0; i < W; ++i) total += v[i];
   return total;
 }
+
+// Square roots, rounded as IEEE 754 says.
+INLINE V sqrt(V v) {
+#if defined(HPJAX_X86) && HPJAX_WIDTH == 16
+  return (V)_mm512_sqrt_ps((__m512)v);
+#elif defined(HPJAX_X86) && HPJAX_WIDTH == 8
+  return (V)_mm256_sqrt_ps((__m256)v);
+#elif defined(HPJAX_X86)
+  return (V)_mm_sqrt_ps((__m128)v);
+#else
+  V roots;
+  for (int i = 0; i < W; ++i) roots[i] = __builtin_sqrtf(v[i]);
+  return roots;
+#endif
+}
+INLINE float root(float x) { return sqrt(splat(x))[0]; }
 
 // Loads and stores of the first n floats, 0 < n <= W; what is not loaded is 0.
 INLINE V load_part(const float* p, int64_t n) {
