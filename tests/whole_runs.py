@@ -44,7 +44,12 @@ def flags(folder: Path, **changes: Any) -> list[str]:
 def start(arguments: list[str], output: Path, code: str | None = None, **environment: str) -> subprocess.Popen:
     """Starts `python -m hpjax.train`, or Python code that is given the same arguments; stdout and stderr go to a file."""
     program = ["-m", "hpjax.train"] if code is None else ["-c", code]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
+    # But for how the tests around it compile: what they compare must be compiled alike.
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("JAX_", "XLA_")) or name == "JAX_DISABLE_MOST_OPTIMIZATIONS"
+    }
     with output.open("a") as file:
         return subprocess.Popen(
             [sys.executable, "-W", "error", "-u", *program, *arguments],

@@ -476,7 +476,7 @@ class Engine:
                 None if slot is None else Slot(slot[0], self._plan(self.records[slot[0]]), *slot[1:])
                 for slot in of_group["slots"]
             ]
-            group.restore(tree["lanes"][str(i)], slots)
+            group.restore(tree["lanes"][str(i)], slots, lambda number: self.records[number].status in ENDED)
             for number, done, _ in of_group["queue"]:
                 group.queue.append((number, self._plan(self.records[number]), parked.get(number), done))
         self.kept.load(tree.get("kept", {}), facts["kept"], self.records)

@@ -119,6 +119,7 @@ class Group:
         self.states = self._zeros()
         self._values = program.put_values(self._scalars)
         self._round = 0
+        self._leaving: set[int] = set()
 
     def compile(self) -> None:
         """Compiles what a round needs, at the same time: calls that change nothing, each in a thread.
@@ -225,7 +226,10 @@ class Group:
             elif pauses(slot.number, slot.done):
                 parked[slot.number] = self.program.take(self.states, lane)
                 self.slots[lane] = None
+            elif slot.number in self._leaving:
+                self.slots[lane] = None
         self._round = 0
+        self._leaving.clear()
         return Issued(report, ticks, tuple(seen), measured, parked, results)
 
     def alone(self, number: int, plan: Plan) -> int:
@@ -234,6 +238,7 @@ class Group:
         self.queue.clear()
         self.queue.append((number, plan, None, 0))
         self._round = 0
+        self._leaving.clear()
         self.fill()
         return next(lane for lane, slot in enumerate(self.slots) if slot is not None)
 
@@ -245,8 +250,14 @@ class Group:
         return self.program.evaluate(self.states, self._examples, starts, size)
 
     def remove(self, number: int) -> None:
-        """Takes a trial out of its lane, or out of the queue."""
-        self.slots = [None if slot is not None and slot.number == number else slot for slot in self.slots]
+        """Takes a trial out of its lane, or out of the queue; in the middle of a round it leaves at the round's end.
+
+        A round that was not cut is beyond recall: in one that was cut, the same ticks are made.
+        """
+        if self.in_round:
+            self._leaving |= {slot.number for slot in self.slots if slot is not None and slot.number == number}
+        else:
+            self.slots = [None if slot is not None and slot.number == number else slot for slot in self.slots]
         for waiting in [waiting for waiting in self.queue if waiting[0] == number]:
             self.queue.remove(waiting)
 
@@ -277,8 +288,8 @@ class Group:
             jax.eval_shape(self.program.trial.result, self._like),
         )
 
-    def restore(self, states: TrialState, slots: Sequence[Slot | None]) -> None:
-        """Takes up the lanes where a checkpoint left them."""
+    def restore(self, states: TrialState, slots: Sequence[Slot | None], ended: Callable[[int], bool]) -> None:
+        """Takes up the lanes where a checkpoint left them; `ended` tells of a trial's number whether it has ended."""
         self.states = self._put(states)
         self.slots = list(slots)
         for lane, slot in enumerate(slots):
@@ -286,6 +297,7 @@ class Group:
                 self._scalars[lane] = slot.plan.scalars
         self._values = self.program.put_values(self._scalars)
         self._round = int(any(slot is not None and slot.tick > _reached(slot) for slot in slots))
+        self._leaving = {slot.number for slot in slots if slot is not None and ended(slot.number)}
 
 
 def _tick(waiting: Waiting) -> int:
