@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -58,6 +59,7 @@ def study(trials: int, **settings: Any) -> dict[str, float]:
         done = run_sweep(base, vary, trials=trials, sampler="random", study=f"{folder}/study", **settings)
         seconds = time.perf_counter() - began
     figures = {"rate": trials / seconds, "seconds": seconds, "best": done.best.value if done.best else math.nan}
+    figures["memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return figures | {name: done.facts[name] for name in ("occupancy", "late", "steps")}
 
 
