@@ -82,6 +82,8 @@ def trial(config: Config, dataset: Dataset) -> Trial:
         schedules=schedules.plugins(scheduling.names(config)),
         sam=config.sam_rho is not None,
         ema=config.ema_decay is not None,
+        dropout=bool(config.dropout_rate),
+        stochastic_depth=bool(config.stochastic_depth_rate),
         loss=config.loss or "",
         loss_settings=static_settings(config, "loss"),
         metrics=config.metrics or (),

@@ -105,6 +105,8 @@ class Trial:
       schedules: the schedules that are plug-ins, see `schedules.plugins`.
       sam: whether gradients are those of sharpness-aware minimisation.
       ema: whether parameters are averaged.
+      dropout: whether activations are dropped; where not, no random number and no product is part of the program.
+      stochastic_depth: likewise, residual branches.
       loss: a name in `LOSSES`.
       loss_settings: its static settings.
       metrics: names in `METRICS` that are measured at evaluations; those that are means are also logged while training.
@@ -134,6 +136,8 @@ class Trial:
     schedules: tuple[str, ...] = ()
     sam: bool = False
     ema: bool = False
+    dropout: bool = True
+    stochastic_depth: bool = True
     masked: bool = False
     observed: tuple[str, bool] = ("loss", False)
     share_batches: bool = False
@@ -281,7 +285,9 @@ class Trial:
 
     def gradients(self, state: TrialState, values: Values, batch: Batch) -> tuple[Any, ...]:
         """Returns loss, metrics, collections and gradients of the micro-batch, averaged over the shards."""
-        training = Training(batch.position, values["dropout_rate"], values["stochastic_depth_rate"], self.data_axis)
+        dropout_rate = values["dropout_rate"] if self.dropout else 0.0
+        stochastic_depth_rate = values["stochastic_depth_rate"] if self.stochastic_depth else 0.0
+        training = Training(batch.position, dropout_rate, stochastic_depth_rate, self.data_axis)
         key = jax.random.fold_in(jax.random.key(values["seed"], impl=GENERATOR), 1)
         items = self.items(values)
 

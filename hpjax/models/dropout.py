@@ -31,11 +31,16 @@ def mask(key: jax.Array, position: jax.Array, rate: jax.Array | float, x: jax.Ar
     return lax.cond(jnp.asarray(rate) > 0, draw, lambda: jnp.ones((x.shape[0], *shape), x.dtype))
 
 
+def _never(rate: jax.Array | float) -> bool:
+    """Returns whether nothing is ever dropped: known only of a plain number."""
+    return isinstance(rate, (int, float)) and rate == 0
+
+
 class Dropout(nn.Module):
     """Zeroes activations with probability `training.dropout_rate` and scales the rest by 1 / (1 - rate).
 
     The mask comes from the trial's key, the layer's path and the example's place in the stream, so it does not depend on
-    micro-batch, lane or device. With rate 0 no random number is drawn.
+    micro-batch, lane or device. With a traced rate of 0 no random number is drawn; with a plain one nothing is left to do.
 
     Source: Srivastava et al., Dropout (2014), in the inverted form.
     """
@@ -43,7 +48,7 @@ class Dropout(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, training: Training | None) -> jax.Array:
         """Returns float32 [batch, ...], shaped as x; x itself at evaluation."""
-        if training is None:
+        if training is None or _never(training.dropout_rate):
             return x
         return x * mask(self.make_rng("dropout"), training.position, training.dropout_rate, x, x.shape[1:])
 
@@ -62,7 +67,7 @@ class StochasticDepth(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, training: Training | None) -> jax.Array:
         """Returns float32 [batch, ...], shaped as x; x itself at evaluation."""
-        if training is None:
+        if training is None or _never(training.stochastic_depth_rate):
             return x
         rate = self.share * training.stochastic_depth_rate
         return x * mask(self.make_rng("dropout"), training.position, rate, x, (1,) * (x.ndim - 1))

@@ -10,8 +10,8 @@ class Training(NamedTuple):
 
     Attributes:
       position: uint32 [batch], each example's place in the trial's stream: what a random number is drawn from.
-      dropout_rate: float32 scalar in [0, 1).
-      stochastic_depth_rate: float32 scalar in [0, 1), of the last block; the first blocks have less.
+      dropout_rate: float32 scalar in [0, 1), or the plain number 0 where nothing is dropped.
+      stochastic_depth_rate: likewise, of the last block; the first blocks have less.
       data_axis: name of the mapped axis over which the batch is sharded, for statistics of the whole batch; None if it
         is not.
     """

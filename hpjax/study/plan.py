@@ -13,6 +13,9 @@ from hpjax.settings.schedule import ScheduleSettings
 TRACED = {"learning_rate", "seed", "data_seed", "fold", "batch_size", "train_steps", "eval_every", "log_every"}
 """Settings that are values of every program; those of schedules are too, and what `resolve` finds in the chosen parts."""
 
+OFF_AT_ZERO = ("dropout_rate", "stochastic_depth_rate")
+"""Those that a program has no part for where they are 0."""
+
 
 class Plan(NamedTuple):
     """A trial as it will run.
@@ -76,11 +79,14 @@ class Planner:
     def _group(self, config: Config) -> tuple[tuple[str, Any], ...]:
         traced = traced_settings(config)
         # A setting that may be absent is part of the program where it is not.
-        static = [
-            (name, getattr(config, name) is not None if name in traced else getattr(config, name)) for name in self._names
-        ]
+        static = [(name, _present(config, name) if name in traced else getattr(config, name)) for name in self._names]
         plugins = schedules.plugins(scheduling.names(config))
         return (*((name, value) for name, value in static if name not in traced or not value), ("schedules", plugins))
+
+
+def _present(config: Config, name: str) -> bool:
+    value = getattr(config, name)
+    return bool(value) if name in OFF_AT_ZERO else value is not None
 
 
 def traced_settings(config: Config) -> set[str]:
