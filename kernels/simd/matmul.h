@@ -12,13 +12,17 @@ static void pack(const float* b, bool transposed, int64_t total_depth, int64_t c
   for (int64_t n = 0; n < columns; n += NV * W) {
     const int64_t wide = smaller(NV, vectors(columns - n)) * W, valid = smaller(wide, columns - n);
     if (transposed) {
-      for (int64_t j = 0; j < wide; ++j) {
-        const float* column = b + (n + j) * total_depth + from;
-        if (j < valid)
-          for (int64_t k = 0; k < depth; ++k) to[k * wide + j] = column[k];
-        else
-          for (int64_t k = 0; k < depth; ++k) to[k * wide + j] = 0;
-      }
+      for (int64_t j = 0; j < wide; j += W)
+        for (int64_t k = 0; k < depth; k += W) {
+          V square[W];
+#pragma GCC unroll 16
+          for (int i = 0; i < W; ++i)
+            square[i] = j + i < valid ? load_part(b + (n + j + i) * total_depth + from + k, depth - k) : V{};
+          transpose(square);
+#pragma GCC unroll 16
+          for (int i = 0; i < W; ++i)
+            if (k + i < depth) store(to + (k + i) * wide + j, square[i]);
+        }
     } else {
       for (int64_t k = 0; k < depth; ++k) {
         const float* row = b + (from + k) * columns + n;
@@ -73,20 +77,18 @@ static void matmul(const Matmul& m) {
 }
 
 static void pullback(const Pullback& p) {
-  for (int64_t n = 0; n < p.columns; n += W) {
-    const int64_t valid = p.columns - n;
-    V sums = V{};
-    for (int64_t i = 0; i < p.rows; ++i) {
-      const int64_t at = i * p.columns + n;
+  if (p.sums)
+    for (int64_t n = 0; n < p.columns; ++n) p.sums[n] = 0;
+  for (int64_t i = 0; i < p.rows; ++i)
+    for (int64_t n = 0; n < p.columns; n += W) {
+      const int64_t at = i * p.columns + n, valid = p.columns - n;
       V cotangent = load_part(p.cotangent + at, valid);
       if (p.result) {
         cotangent = pullback(p.activation, load_part(p.saved + at, valid), cotangent);
         store_part(p.result + at, cotangent, valid);
       }
-      sums += cotangent;
+      if (p.sums) store_part(p.sums + n, load_part(p.sums + n, valid) + cotangent, valid);
     }
-    if (p.sums) store_part(p.sums + n, sums, valid);
-  }
 }
 
 }  // namespace hpjax::HPJAX_ISA

@@ -56,15 +56,36 @@ INLINE float root(float x) { return sqrt(splat(x))[0]; }
 // Loads and stores of the first n floats, 0 < n <= W; what is not loaded is 0.
 INLINE V load_part(const float* p, int64_t n) {
   if (n >= W) return load(p);
+#if defined(HPJAX_X86) && HPJAX_WIDTH == 16
+  return (V)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+#endif
   float buffer[W] = {};
   for (int64_t i = 0; i < n; ++i) buffer[i] = p[i];
   return load(buffer);
 }
 INLINE void store_part(float* p, V v, int64_t n) {
   if (n >= W) return store(p, v);
+#if defined(HPJAX_X86) && HPJAX_WIDTH == 16
+  return _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), (__m512)v);
+#endif
   float buffer[W];
   store(buffer, v);
   for (int64_t i = 0; i < n; ++i) p[i] = buffer[i];
+}
+
+// Turns W vectors of W floats round their diagonal.
+INLINE void transpose(V (&rows)[W]) {
+#pragma GCC unroll 4
+  for (int s = 1; s < W; s *= 2) {
+    I low, high;
+    for (int l = 0; l < W; ++l) low[l] = l & s ? W + l - s : l, high[l] = l & s ? W + l : l + s;
+#pragma GCC unroll 16
+    for (int i = 0; i < W; ++i) {
+      if (i & s) continue;
+      const V a = rows[i], b = rows[i + s];
+      rows[i] = __builtin_shuffle(a, b, low), rows[i + s] = __builtin_shuffle(a, b, high);
+    }
+  }
 }
 
 // exp to about 1e-7 relative; 0 below -87.3, infinity above 88.7, NaN stays NaN.
