@@ -37,6 +37,15 @@ def instruction_set() -> str | None:
     return str(_kernels.chosen())
 
 
+def available() -> tuple[str, ...]:
+    """Returns the names of the instruction sets that this processor runs and the kernels have, the best first."""
+    if missing() is not None:
+        return ()
+    from hpjax import _kernels  # type: ignore[attr-defined]
+
+    return tuple(_kernels.available())
+
+
 def described(mode: str) -> str:
     """Returns the line that says what the operators run on; `mode` is the setting `native`, resolved."""
     if mode == "on" and jax.default_backend() != "cpu":

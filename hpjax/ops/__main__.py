@@ -1,0 +1,59 @@
+"""`python -m hpjax.ops`: says what the operators run on, and checks them. Flags in, exit code out."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from hpjax import command
+from hpjax.errors import ConfigError, did_you_mean
+
+_FLAGS = ("native", "help")
+_MODES = ("auto", "on", "off")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command line; returns 0 (all is sound), 1 (an operator is not), 2 (bad input) or 130 (interrupted)."""
+
+    def work() -> int:
+        asked = _parse(argv[1:]).native
+        # JAX takes a second to start, which a wrong flag or --help need not wait for.
+        from hpjax.ops import check, native
+        from hpjax.resolve import native_mode
+
+        mode = native_mode(asked)
+        command.show(native.described(mode))
+        others = ", ".join(native.available())
+        if others:
+            command.show(f"this processor runs those for: {others}")
+        with native.scope(mode == "on"):
+            usable = native.used()
+        rows = check.measured(check.cases(), usable)
+        command.show(check.table(rows))
+        wrong = [row.case.operator for row in rows if not row.sound]
+        command.show(f"wrong: {', '.join(wrong)}" if wrong else f"sound: every error is below {check.BOUND:.0e}")
+        return 1 if wrong else 0
+
+    return command.run("hpjax.ops", work)
+
+
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    parser = command.Parser(
+        "python -m hpjax.ops",
+        description="Says which implementation of the operators is in use and why, and checks it: errors against float64, "
+        "and rates. Exit codes: 0 sound, 1 an operator is wrong, 2 bad input.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--native", default="auto", metavar="MODE", help="auto (the default), on or off, as for hpjax.train")
+    given, rest = parser.parse_known_args(words)
+    if rest:
+        name = rest[0].lstrip("-").partition("=")[0]
+        if not rest[0].startswith("-"):
+            raise ConfigError(f"argument '{rest[0]}' is no flag; expected --name=value")
+        raise ConfigError(f"flag '{name}' is unknown{did_you_mean(name, _FLAGS) or '; --help lists all flags'}")
+    if given.native not in _MODES:
+        raise ConfigError(f"native is '{given.native}'; expected auto, on or off{did_you_mean(given.native, _MODES)}")
+    return given
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
