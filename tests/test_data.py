@@ -2,7 +2,9 @@
 
 import dataclasses
 import gzip
+import importlib.util
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -64,15 +66,23 @@ def test_conformance(name, tmp_path, monkeypatch):
                 DATASETS.load(name, {**settings, "validation_fraction": wrong})
 
 
-def test_digits_are_those_of_sklearn():
+@pytest.mark.parametrize("file", ["where it is", "elsewhere"])
+def test_digits_are_those_of_sklearn(file, monkeypatch):
     from sklearn.datasets import load_digits
 
+    if file == "elsewhere":
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     bunch, data = load_digits(), DATASETS.get("digits")()
     assert data.x.shape == (1797, 8, 8, 1)
     assert data.x.dtype == np.uint8
     assert data.splits == {"train": (0, 1079), "val": (1079, 359), "test": (1438, 359)}
     expected = sorted((*image.ravel().tolist(), label) for image, label in zip(bunch.images, bunch.target, strict=True))
     assert sorted((*image.ravel().tolist(), label) for image, label in zip(data.x, data.y, strict=True)) == expected
+
+
+def test_digits_need_no_import_of_sklearn():
+    code = "import sys; from hpjax.data import DATASETS; DATASETS.load('digits', {}); sys.exit('sklearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_standardisation_is_of_the_training_split_per_channel():
