@@ -10,13 +10,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from tensorboardX.proto import event_pb2, summary_pb2
-from tensorboardX.record_writer import RecordWriter, register_writer_factory
-from tensorboardX.summary import hparams
-
 from hpjax.errors import RunFolderError
 from hpjax.inspection.histograms import Histogram, proto
 from hpjax.runfolder import EVENTS, METRICS, explained
+from hpjax.tensorboard import RecordWriter, event_pb2, hparams, register_writer_factory, summary_pb2
 
 
 class _Appending:

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from tensorboardX.proto import summary_pb2
 
 from hpjax.inspection.layers import wide
+from hpjax.tensorboard import summary_pb2
 
 SMALLEST, LARGEST, GROWTH = 1e-12, 1e20, 1.1
 

@@ -8,15 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tensorboardX.proto import api_pb2, event_pb2, summary_pb2
-from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
-from tensorboardX.record_writer import RecordWriter
-
 from hpjax.objective import Objective
 from hpjax.runfolder import explained
 from hpjax.study.as_optuna import shown
 from hpjax.study.records import ENDED, SettingSummary, TrialRecord
 from hpjax.study.searched import Range, Searched
+from hpjax.tensorboard import HParamsPluginData, RecordWriter, api_pb2, event_pb2, summary_pb2
 
 MOST_SETTINGS = 500
 """Settings that the tab has; TensorBoard's page is slow with more."""
