@@ -1,13 +1,12 @@
-"""What is used of tensorboardX, loaded without its package's own imports.
+"""What is used of tensorboardX, without what its package imports.
 
-Those include torch where it is installed: more than a second at every start, and nothing here needs it.
+That includes torch where it is installed: more than a second at every start, and nothing here needs it. The package is put
+in place without running its `__init__`, which runs when something of it is first asked for: whoever imports it has all of it.
 """
 
-import contextlib
 import importlib.util
 import sys
-from collections.abc import Iterator
-from types import ModuleType
+import threading
 from typing import Any
 
 __all__ = [
@@ -20,35 +19,38 @@ __all__ = [
     "summary_pb2",
 ]
 
-_NAME = "tensorboardX"
-_OURS: dict[str, ModuleType] = {}
 
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """Inside, modules of tensorboardX are imported without its `__init__`; who imports it outside gets all of it, anew."""
-    found = None if _NAME in sys.modules else importlib.util.find_spec(_NAME)
-    if found is None:
-        # Someone has imported all of it, or it is missing, which the import will say.
-        yield
+def _put_in_place(name: str) -> None:
+    """Puts a package into `sys.modules` that begins to be whole when an attribute is asked for, from any thread."""
+    found = None if name in sys.modules else importlib.util.find_spec(name)
+    if found is None or found.loader is None:
         return
-    sys.modules.update(_OURS or {_NAME: importlib.util.module_from_spec(found)})
-    try:
-        yield
-    finally:
-        for name in [name for name in sys.modules if name.partition(".")[0] == _NAME]:
-            _OURS[name] = sys.modules.pop(name)
+    package, run, lock = importlib.util.module_from_spec(found), found.loader.exec_module, threading.RLock()
+    begun: list[str] = []
+
+    def attribute(asked: str) -> Any:
+        # What Python and its tools look for in any module asks for nothing of this one.
+        if asked.startswith("__") and asked not in ("__all__", "__version__"):
+            raise AttributeError(asked)
+        with lock:
+            if not begun:
+                begun.append(asked)
+                try:
+                    run(package)
+                except BaseException:
+                    begun.clear()
+                    raise
+            if asked in vars(package):
+                return vars(package)[asked]
+        raise AttributeError(f"module '{name}' has no attribute '{asked}'")
+
+    package.__getattr__ = attribute  # type: ignore[method-assign]
+    sys.modules.setdefault(name, package)
 
 
-with _alone():
-    from tensorboardX.proto import api_pb2, event_pb2, summary_pb2
-    from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
-    from tensorboardX.record_writer import RecordWriter, register_writer_factory
-    from tensorboardX.summary import hparams as _hparams
+_put_in_place("tensorboardX")
 
-
-def hparams(values: dict[str, Any], metrics: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """Returns tensorboardX's three summaries of a run's hyperparameters and of what it measures."""
-    # It imports when it is called.
-    with _alone():
-        return _hparams(values, metrics)  # type: ignore[no-any-return]
+from tensorboardX.proto import api_pb2, event_pb2, summary_pb2  # noqa: E402
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData  # noqa: E402
+from tensorboardX.record_writer import RecordWriter, register_writer_factory  # noqa: E402
+from tensorboardX.summary import hparams  # noqa: E402

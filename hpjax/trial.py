@@ -23,7 +23,7 @@ from hpjax.data.order import GENERATOR
 from hpjax.evaluation import Measure
 from hpjax.losses import LOSSES, weights
 from hpjax.metrics import METRICS
-from hpjax.models import Training
+from hpjax.models import NEVER, Training
 from hpjax.schedules import Plateau
 
 Values = Mapping[str, jax.Array]
@@ -285,8 +285,8 @@ class Trial:
 
     def gradients(self, state: TrialState, values: Values, batch: Batch) -> tuple[Any, ...]:
         """Returns loss, metrics, collections and gradients of the micro-batch, averaged over the shards."""
-        dropout_rate = values["dropout_rate"] if self.dropout else 0.0
-        stochastic_depth_rate = values["stochastic_depth_rate"] if self.stochastic_depth else 0.0
+        dropout_rate = values["dropout_rate"] if self.dropout else NEVER
+        stochastic_depth_rate = values["stochastic_depth_rate"] if self.stochastic_depth else NEVER
         training = Training(batch.position, dropout_rate, stochastic_depth_rate, self.data_axis)
         key = jax.random.fold_in(jax.random.key(values["seed"], impl=GENERATOR), 1)
         items = self.items(values)

@@ -13,4 +13,5 @@ from hpjax.models.initializers import INITIALIZERS as INITIALIZERS
 from hpjax.models.norm import Norm as Norm
 from hpjax.models.norm import NormSettings as NormSettings
 from hpjax.models.registry import MODELS as MODELS
+from hpjax.models.training import NEVER as NEVER
 from hpjax.models.training import Training as Training

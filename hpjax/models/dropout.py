@@ -2,13 +2,16 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 
 from hpjax.models.training import Training
 
 
-def mask(key: jax.Array, position: jax.Array, rate: jax.Array | float, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def mask(
+    key: jax.Array, position: jax.Array, rate: jax.Array | np.float32 | float, x: jax.Array, shape: tuple[int, ...]
+) -> jax.Array:
     """Returns what dropout multiplies x by: 0 with probability `rate`, else 1 / (1 - rate).
 
     Args:
@@ -31,9 +34,9 @@ def mask(key: jax.Array, position: jax.Array, rate: jax.Array | float, x: jax.Ar
     return lax.cond(jnp.asarray(rate) > 0, draw, lambda: jnp.ones((x.shape[0], *shape), x.dtype))
 
 
-def _never(rate: jax.Array | float) -> bool:
+def _never(rate: jax.Array | np.float32 | float) -> bool:
     """Returns whether nothing is ever dropped: known only of a plain number."""
-    return isinstance(rate, (int, float)) and rate == 0
+    return isinstance(rate, (int, float, np.floating)) and rate == 0
 
 
 class Dropout(nn.Module):

@@ -87,7 +87,12 @@ def call(
       *operands: its operands.
       aliases: places of operands in whose memory results may be written, to the places of those results.
       **attributes: its attributes: bools, ints, sequences of ints, or float32 arrays.
+
+    Raises:
+      ValueError: there are no kernels.
     """
+    if (reason := missing()) is not None:
+        raise ValueError(f"the native kernels are {reason}")
     made = {name: _attribute(value) for name, value in attributes.items()}
     called = jax.ffi.ffi_call(target, tuple(results), vmap_method="sequential", input_output_aliases=aliases)
     return called(*operands, **made)
