@@ -1,7 +1,7 @@
 """What is used of tensorboardX, without what its package imports.
 
 That includes torch where it is installed: more than a second at every start, and nothing here needs it. The package is put
-in place without running its `__init__`, which runs when something of it is first asked for: whoever imports it has all of it.
+in place without running its `__init__`, which runs when something of it is first asked for: who imports it has all of it.
 """
 
 import importlib.util

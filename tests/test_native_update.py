@@ -176,6 +176,12 @@ def test_weights_and_buffers_are_written_where_they_lie(rng):
     assert program.memory_analysis().alias_size_in_bytes >= 3 * sum(leaf.nbytes for leaf in params.values())
 
 
+def test_a_kernel_that_is_missing_is_said(monkeypatch):
+    monkeypatch.setattr(native, "missing", lambda: "not built (no compiler)")
+    with pytest.raises(ValueError, match=r"^the native kernels are not built \(no compiler\)$"):
+        native_update.update("sgd", native_update.Rates(1.0, 0.1), [native_update.Tensor(jnp.ones(3), jnp.ones(3), ())])
+
+
 def test_it_is_for_float32_and_the_forms_it_knows(rng):
     arrays = [jnp.ones((3, 2))]
     assert not fused.available("adamw", {}, arrays)

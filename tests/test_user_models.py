@@ -203,6 +203,8 @@ def test_our_training_is_passed_on(rng):
     model = get("OurTraining")(OUTPUTS)
     x, position, variables = start(model, rng)
     np.testing.assert_allclose(train(model, variables, x, position)[0], 0.25 * model.apply(variables, x), rtol=1e-6)
+    # A rate that a model is not asked to know is a number of the same kind.
+    assert Training(position).dropout_rate.dtype == np.float32
 
 
 @pytest.mark.parametrize(
