@@ -38,6 +38,8 @@ def make(optimizer, **changes):
         "weight_decay": 0.1,
         "l2": 0.0,
         "clip_norm": np.inf,
+        # A rate of 0 would be no part of the program.
+        "dropout_rate": 0.1,
         **settings,
         **changes,
     }
