@@ -5,10 +5,10 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from hpjax.errors import ConfigError, HpjaxError
+from hpjax.errors import ConfigError, HpjaxError, did_you_mean
 
 BAD_INPUT, INTERRUPTED = 2, 130
 """Exit codes."""
@@ -16,6 +16,20 @@ BAD_INPUT, INTERRUPTED = 2, 130
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong with a command line as hpjax does: raises ConfigError."""
+
+    def __init__(self, program: str, description: str):
+        super().__init__(program, description=description, allow_abbrev=False)
+
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """Returns the flags by name; raises ConfigError for a word that is none of them."""
+        given, rest = self.parse_known_args(words)
+        if not rest:
+            return given
+        name = rest[0].lstrip("-").partition("=")[0]
+        if not rest[0].startswith("-"):
+            raise ConfigError(f"argument '{rest[0]}' is no flag; expected --name=value")
+        known = [flag[2:] for flag in self._option_string_actions if flag.startswith("--")]
+        raise ConfigError(f"flag '{name}' is unknown{did_you_mean(name, known) or '; --help lists all flags'}")
 
     def error(self, message: str) -> NoReturn:
         """Raises the message as a ConfigError."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from hpjax import command
 from hpjax.config import converted
-from hpjax.errors import ConfigError, did_you_mean
+from hpjax.errors import ConfigError
 from hpjax.generate import BYTES, Vocabulary, generate, is_language_model
 from hpjax.settings.fields import AT_LEAST_1, NOT_NEGATIVE, SEED
 
@@ -59,14 +59,10 @@ def parse(argv: Sequence[str]) -> Request:
     Raises:
       ConfigError: an unknown flag, a bad value, or no run.
     """
-    parser = command.Parser("python -m hpjax.sample", description=DESCRIPTION, allow_abbrev=False)
+    parser = command.Parser("python -m hpjax.sample", description=DESCRIPTION)
     for name, text in _HELP.items():
         parser.add_argument(f"--{name}", help=text)
-    found, rest = parser.parse_known_args(list(argv[1:]))
-    if rest:
-        name = rest[0].lstrip("-").partition("=")[0]
-        raise ConfigError(f"flag '{name}' is unknown{did_you_mean(name, _HELP) or '; known: ' + ', '.join(_HELP)}")
-    given = {name: value for name, value in vars(found).items() if value is not None}
+    given = {name: value for name, value in vars(parser.read(argv[1:])).items() if value is not None}
     if not given.get("run_dir"):
         raise ConfigError("run_dir is not set; give --run_dir=FOLDER of a finished run")
     given.update({name: converted(name, given[name], *how) for name, how in _NUMBERS.items() if name in given})

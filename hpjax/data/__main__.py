@@ -9,9 +9,7 @@ from hpjax import command
 from hpjax.data.fetch import fetch
 from hpjax.data.published import CATALOGUE
 from hpjax.data.registry import DATASETS
-from hpjax.errors import ConfigError, did_you_mean
-
-_FLAGS = ("list", "fetch", "data_dir", "from", "help")
+from hpjax.errors import ConfigError
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,18 +31,12 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser = command.Parser(
         "python -m hpjax.data",
         description="Lists the data sets, or downloads published ones. Exit codes: 0 done, 2 bad input or no download.",
-        allow_abbrev=False,
     )
     parser.add_argument("--list", action="store_true", help="list every data set, its task and where it is had")
     parser.add_argument("--fetch", metavar="NAME", help=f"download the files of {', '.join(CATALOGUE)}")
     parser.add_argument("--data_dir", metavar="FOLDER", help="where they go, each to a folder of its name ($HPJAX_DATA_DIR)")
     parser.add_argument("--from", dest="address", metavar="ADDRESS", help="a mirror: where the files lie side by side")
-    given, rest = parser.parse_known_args(words)
-    if rest:
-        name = rest[0].lstrip("-").partition("=")[0]
-        if not rest[0].startswith("-"):
-            raise ConfigError(f"argument '{rest[0]}' is no flag; expected --name=value")
-        raise ConfigError(f"flag '{name}' is unknown{did_you_mean(name, _FLAGS) or '; --help lists all flags'}")
+    given = parser.read(words)
     if given.list == (given.fetch is not None):
         raise ConfigError("expected one of --list and --fetch=NAME; --help explains them")
     if given.list and (given.data_dir or given.address):

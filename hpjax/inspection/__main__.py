@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from hpjax import command
 from hpjax import config as config_lib
 from hpjax.config import FIELDS
-from hpjax.errors import ConfigError, did_you_mean
+from hpjax.errors import ConfigError
 from hpjax.inspection.settings import DEFAULTS
-
-_FLAGS = ("run_dir", "inspect", "step", "plot", *DEFAULTS, "help")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -38,7 +36,6 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser = command.Parser(
         "python -m hpjax.inspection",
         description="Looks inside a run at its chosen checkpoint; changes nothing. Exit codes: 0 done, 2 bad input.",
-        allow_abbrev=False,
     )
     parser.add_argument("--run_dir", metavar="FOLDER", help="the run's folder")
     parser.add_argument("--inspect", metavar="NAMES", help=FIELDS["inspect"].metadata["help"])
@@ -46,12 +43,7 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--plot", metavar="FILE", help="draw norms and eigenvalues, as .png, .svg or .pdf")
     for name in DEFAULTS:
         parser.add_argument(f"--{name}", metavar="NUMBER", help=FIELDS[name].metadata["help"])
-    given, rest = parser.parse_known_args(words)
-    if rest:
-        name = rest[0].lstrip("-").partition("=")[0]
-        if not rest[0].startswith("-"):
-            raise ConfigError(f"argument '{rest[0]}' is no flag; expected --name=value")
-        raise ConfigError(f"flag '{name}' is unknown{did_you_mean(name, _FLAGS) or '; --help lists all flags'}")
+    given = parser.read(words)
     for name in ("run_dir", "inspect"):
         if getattr(given, name) is None:
             raise ConfigError(f"flag '{name}' is not given; expected --{name}=VALUE; --help explains it")

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from hpjax import command
 from hpjax.errors import ConfigError, did_you_mean
 
-_FLAGS = ("native", "help")
 _MODES = ("auto", "on", "off")
 
 
@@ -41,15 +40,9 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
         "python -m hpjax.ops",
         description="Says which implementation of the operators is in use and why, and checks it: errors against float64, "
         "and rates. Exit codes: 0 sound, 1 an operator is wrong, 2 bad input.",
-        allow_abbrev=False,
     )
     parser.add_argument("--native", default="auto", metavar="MODE", help="auto (the default), on or off, as for hpjax.train")
-    given, rest = parser.parse_known_args(words)
-    if rest:
-        name = rest[0].lstrip("-").partition("=")[0]
-        if not rest[0].startswith("-"):
-            raise ConfigError(f"argument '{rest[0]}' is no flag; expected --name=value")
-        raise ConfigError(f"flag '{name}' is unknown{did_you_mean(name, _FLAGS) or '; --help lists all flags'}")
+    given = parser.read(words)
     if given.native not in _MODES:
         raise ConfigError(f"native is '{given.native}'; expected auto, on or off{did_you_mean(given.native, _MODES)}")
     return given
