@@ -76,19 +76,43 @@ static void matmul(const Matmul& m) {
   }
 }
 
-static void pullback(const Pullback& p) {
-  if (p.sums)
-    for (int64_t n = 0; n < p.columns; ++n) p.sums[n] = 0;
-  for (int64_t i = 0; i < p.rows; ++i)
-    for (int64_t n = 0; n < p.columns; n += W) {
-      const int64_t at = i * p.columns + n, valid = p.columns - n;
-      V cotangent = load_part(p.cotangent + at, valid);
-      if (p.result) {
-        cotangent = pullback(p.activation, load_part(p.saved + at, valid), cotangent);
-        store_part(p.result + at, cotangent, valid);
+// N vectors of columns from `n`, `valid` floats each, row after row: their sums stay in registers.
+template <Activation A, int N>
+INLINE void pullback(const Pullback& p, int64_t n, int64_t valid) {
+  V sums[N];
+  for (int v = 0; v < N; ++v) sums[v] = V{};
+  for (int64_t i = 0; i < p.rows; ++i) {
+    const int64_t at = i * p.columns + n;
+#pragma GCC unroll 8
+    for (int v = 0; v < N; ++v) {
+      V cotangent = load_part(p.cotangent + at + v * W, valid);
+      if (A != NONE) {
+        cotangent = pullback<A>(load_part(p.saved + at + v * W, valid), cotangent);
+        store_part(p.result + at + v * W, cotangent, valid);
       }
-      if (p.sums) store_part(p.sums + n, load_part(p.sums + n, valid) + cotangent, valid);
+      sums[v] += cotangent;
     }
+  }
+  if (p.sums)
+    for (int v = 0; v < N; ++v) store_part(p.sums + n + v * W, sums[v], valid);
+}
+
+template <Activation A>
+static void pullback(const Pullback& p) {
+  constexpr int N = 8;
+  int64_t n = 0;
+  for (; n + N * W <= p.columns; n += N * W) pullback<A, N>(p, n, W);
+  for (; n < p.columns; n += W) pullback<A, 1>(p, n, smaller(W, p.columns - n));
+}
+
+static void pullback(const Pullback& p) {
+  switch (p.activation) {
+    case NONE: return p.sums ? pullback<NONE>(p) : void();
+    case RELU: return pullback<RELU>(p);
+    case TANH: return pullback<TANH>(p);
+    case GELU: return pullback<GELU>(p);
+    case SILU: return pullback<SILU>(p);
+  }
 }
 
 }  // namespace hpjax::HPJAX_ISA

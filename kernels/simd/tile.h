@@ -37,11 +37,21 @@ INLINE void begin(V (&sums)[R][N], float* const* out, const Finish& f) {
         if (v * W < f.valid) sums[r][v] = load_part(out[r] + v * W, f.valid - v * W);
 }
 
+template <Activation A, int R, int N>
+INLINE void finish_whole(V (&sums)[R][N], float* const* out, const V (&bias)[N]) {
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < N; ++v) store(out[r] + v * W, activate<A>(sums[r][v] + bias[v]));
+}
+
 template <int R, int N>
 INLINE void finish(V (&sums)[R][N], float* const* out, float* const* before, const Finish& f) {
   V bias[N];
 #pragma GCC unroll 4
   for (int v = 0; v < N; ++v) bias[v] = f.bias && v * W < f.valid ? load_part(f.bias + v * W, f.valid - v * W) : V{};
+  if (f.valid == N * W && !before && f.activation == NONE) return finish_whole<NONE>(sums, out, bias);
+  if (f.valid == N * W && !before && f.activation == RELU) return finish_whole<RELU>(sums, out, bias);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4

@@ -52,17 +52,29 @@ INLINE double total(int64_t size, const Term& term) {
   for (int64_t from = 0; from < size; from += STRETCH) {
     const int64_t to = from + STRETCH < size ? from + STRETCH : size;
     V part = V{};
-    for (int64_t i = from; i < to; i += W) part += term(i, to - i);
+    int64_t i = from;
+    for (; i + W <= to; i += W) part += term(i, int64_t{W});
+    if (i < to) part += term(i, to - i);
     squares += sum(part);
   }
   return squares;
 }
 
-// Adam's step before the learning rate, of moments that are up to date.
-INLINE V adam(V first, V second, V w, const Rates& r, float decay) {
-  V step = first * splat(1.0f / r.correction1) / (sqrt(second * splat(1.0f / r.correction2)) + splat(r.epsilon));
-  return step + splat(r.inner_decay * decay) * w;
-}
+// Adam's moments, and its step before the learning rate. The rates are copies: what is stored to might else be one of them.
+struct Adam {
+  V beta1, beta2, other1, other2, unbias1, unbias2, epsilon, decay;
+
+  Adam(const Rates& r, const Parameter& p)
+      : beta1(splat(r.beta1)), beta2(splat(r.beta2)), other1(splat(1.0f - r.beta1)), other2(splat(1.0f - r.beta2)),
+        unbias1(splat(1.0f / r.correction1)), unbias2(splat(1.0f / r.correction2)), epsilon(splat(r.epsilon)),
+        decay(splat(r.inner_decay * p.decay)) {}
+
+  INLINE_MEMBER V first(V before, V g) const { return beta1 * before + other1 * g; }
+  INLINE_MEMBER V second(V before, V g) const { return beta2 * before + other2 * g * g; }
+  INLINE_MEMBER V step(V first, V second, V w) const {
+    return quick_divide(first * unbias1, quick_sqrt(second * unbias2) + epsilon) + decay * w;
+  }
+};
 
 // LARS takes the gradient as it is, without scale and decay.
 constexpr float PLAIN = -1.0f;
@@ -83,11 +95,11 @@ static float trust(const Rates& r, const Parameter& p, const Prepared& prepared)
     if (weight == 0 || gradient == 0) return PLAIN;
     return r.trust_coefficient * weight / (gradient + r.inner_decay * p.decay * weight + r.epsilon);
   }
+  const Adam adam(r, p);
   const float step = norm(total(p.size, [&](int64_t i, int64_t n) __attribute__((always_inline)) {
     V w = load_part(p.weight + i, n), g = prepare(prepared, load_part(p.gradient + i, n) * prepared.share, w);
-    V first = splat(r.beta1) * load_part(p.first + i, n) + splat(1.0f - r.beta1) * g;
-    V second = splat(r.beta2) * load_part(p.second + i, n) + splat(1.0f - r.beta2) * g * g;
-    V u = first_of(adam(first, second, w, r, p.decay), n);
+    V first = adam.first(load_part(p.first + i, n), g), second = adam.second(load_part(p.second + i, n), g);
+    V u = first_of(adam.step(first, second, w), n);
     return u * u;
   }));
   return weight == 0 || step == 0 ? 1.0f : weight / step;
@@ -98,15 +110,14 @@ static void step(const Rates& r, const Parameter& p, float scale, Sums& sums) {
   const Prepared prepared(r, p, scale);
   const float ratio = trust<R>(r, p, prepared);
   const float rate = r.learning_rate * p.rate;
-  const V learning_rate = splat(rate), beta1 = splat(r.beta1), beta2 = splat(r.beta2);
-  const V other1 = splat(1.0f - r.beta1), other2 = splat(1.0f - r.beta2);
+  const V learning_rate = splat(R == LAMB ? rate * ratio : rate), beta1 = splat(r.beta1);
+  const Adam adam(r, p);
   const V decoupled = splat(rate * r.weight_decay * p.decay), inner = splat(r.inner_decay * p.decay);
   const bool decays = r.weight_decay != 0 && p.decay != 0;
   for (int64_t from = 0; from < p.size; from += STRETCH) {
     const int64_t to = from + STRETCH < p.size ? from + STRETCH : p.size;
     V gradients = V{}, weights = V{}, steps = V{};
-    for (int64_t i = from; i < to; i += W) {
-      const int64_t n = to - i;
+    const auto place = [&](int64_t i, int64_t n) __attribute__((always_inline)) {
       const V w = load_part(p.weight + i, n), mean = load_part(p.gradient + i, n) * prepared.share;
       V g = prepare(prepared, mean, w), u = V{};
       if (R == SGD) u = learning_rate * g;
@@ -121,18 +132,19 @@ static void step(const Rates& r, const Parameter& p, float scale, Sums& sums) {
         store_part(p.new_first + i, u, n);
       }
       if (R == ADAM || R == LAMB) {
-        V first = beta1 * load_part(p.first + i, n) + other1 * g;
-        V second = beta2 * load_part(p.second + i, n) + other2 * g * g;
+        V first = adam.first(load_part(p.first + i, n), g), second = adam.second(load_part(p.second + i, n), g);
         store_part(p.new_first + i, first, n);
         store_part(p.new_second + i, second, n);
-        u = (R == LAMB ? learning_rate * splat(ratio) : learning_rate) * adam(first, second, w, r, p.decay);
-        u = first_of(u, n);
+        u = first_of(learning_rate * adam.step(first, second, w), n);
       }
       if (decays) u += decoupled * w;
       const V next = w - u;
       store_part(p.new_weight + i, next, n);
       gradients += mean * mean, weights += next * next, steps += u * u;
-    }
+    };
+    int64_t i = from;
+    for (; i + W <= to; i += W) place(i, W);
+    if (i < to) place(i, to - i);
     sums.gradient += sum(gradients), sums.weight += sum(weights), sums.step += sum(steps);
   }
 }
