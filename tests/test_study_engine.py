@@ -13,7 +13,7 @@ from hpjax.errors import ConfigError
 from hpjax.evaluation import finish
 from hpjax.interrupt import Interrupt
 from hpjax.study import engine as engine_lib
-from hpjax.study import setup
+from hpjax.study import setup, snapshot
 from hpjax.study.engine import Engine
 from hpjax.study.records import TrialRecord
 
@@ -95,7 +95,7 @@ def test_a_study_gives_the_numbers_of_single_runs_with_one_compile():
     assert [record.number for record in records] == list(range(14))
     assert all(record.status == "done" for record in records)
     assert len(maker.made) == 1
-    (program,) = {id(group.program): group.program for group in engine._groups}.values()
+    (program,) = {id(group.program): group.program for group in engine.groups}.values()
     assert program.traces.pop("observe") == 1
     assert program.traces == {"refill": 1, "chunk": 1, "evaluate": 1, "results": 1}
     for record in records[::3]:
@@ -171,15 +171,15 @@ def test_going_on_from_any_snapshot_ends_alike(rng, monkeypatch, scheduler, cut)
         running = first.run(Interrupt(False))
         for _ in range(stop + 1):
             next(running)
-        tree, facts = jax.tree.map(np.copy, first.snapshot()[0]), first.snapshot()[1]
+        tree, facts = jax.tree.map(np.copy, snapshot.take(first)[0]), snapshot.take(first)[1]
         records = [
             TrialRecord(r.number, r.setting, r.values, r.point, r.status, list(r.curve), r.objective, r.diverged_at)
             for r in first.records
         ]
         second, _, _ = engine_of(config, **study)
-        like = second.like(facts, records)
+        like = snapshot.like(second, facts, records)
         assert jax.tree.map(np.shape, like) == jax.tree.map(np.shape, tree)
-        second.restore(tree, facts)
+        snapshot.take_up(second, tree, facts)
         assert [outcome(r) for r in run(second)] == [outcome(r) for r in whole]
         assert second.counts == counts
 

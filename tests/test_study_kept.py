@@ -14,6 +14,7 @@ from hpjax.errors import ConfigError, RunFolderError
 from hpjax.initial import load as load_initial
 from hpjax.interrupt import Interrupt
 from hpjax.objective import Evaluation, Objective
+from hpjax.study import snapshot
 from hpjax.study.kept import Kept, Results, like_kept
 from hpjax.study.records import Measured, TrialRecord
 from hpjax.study.study import load_study
@@ -207,11 +208,11 @@ def test_going_on_from_any_snapshot_keeps_the_same(rng, scheduler):
         running = first.run(Interrupt(False))
         for _ in range(stop + 1):
             next(running)
-        tree, facts = first.snapshot()
+        tree, facts = snapshot.take(first)
         tree, facts = jax.tree.map(np.copy, tree), json.loads(json.dumps(facts))
         second, _, _ = engine_of(config, **study)
-        like = second.like(facts, [TrialRecord(**{**vars(r), "curve": list(r.curve)}) for r in first.records])
+        like = snapshot.like(second, facts, [TrialRecord(**{**vars(r), "curve": list(r.curve)}) for r in first.records])
         assert jax.tree.map(np.shape, like) == jax.tree.map(np.shape, tree)
-        second.restore(tree, facts)
+        snapshot.take_up(second, tree, facts)
         run(second)
         assert_same_bits(second.kept.best, whole.kept.best)

@@ -36,7 +36,7 @@ def test_trials_that_need_two_devices_each(scheduler):
     assert (parts.layout.lane_devices, parts.layout.data_devices) == (4, 2)
     records = run(engine)
     assert len(maker.made) == 1
-    (program,) = {id(group.program): group.program for group in engine._groups}.values()
+    (program,) = {id(group.program): group.program for group in engine.groups}.values()
     assert program.mesh.devices.shape == (4, 2)
     assert {program.traces[name] for name in ("refill", "chunk", "evaluate")} == {1}
     fewer = run(engine_of(config, lanes="4", **study)[0])

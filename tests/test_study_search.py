@@ -23,11 +23,11 @@ def told(records: list[TrialRecord]) -> list[tuple]:
 def test_what_a_sampler_asks_for_gives_the_numbers_of_a_study(tmp_path):
     with hpjax.Search(CONFIG, VARY, trials=12, lanes=4, study=tmp_path / "own") as search:
         first = search.run(search.ask(2))
-        (group,) = search._engine._groups
+        (group,) = search._engine.groups
         traces = dict(group.program.traces)
         second = search.run(search.ask(3))
         # The lanes stay: nothing is compiled again.
-        assert (search._engine._groups, group.program.traces) == ([group], traces)
+        assert (search._engine.groups, group.program.traces) == ([group], traces)
         assert [one.setting for one in first + second] == [0, 1, 2, 3, 4]
         own = search.study
         assert own.best.value == max(one.value for one in first + second)

@@ -11,7 +11,7 @@ from hpjax.checkpoints import Checkpoints
 from hpjax.errors import RunFolderError
 from hpjax.interrupt import Interrupt
 from hpjax.runfolder import CHECKPOINTS, EVENTS, PARAMS
-from hpjax.study import extending, kept, replay, table
+from hpjax.study import extending, kept, replay, snapshot, table
 from hpjax.study.engine import Engine
 from hpjax.study.folder import END, JOURNAL, StudyFolder
 from hpjax.study.hparams import HParams
@@ -150,7 +150,7 @@ def _note_end(engine: Engine, checkpoints: Checkpoints, journal: Journal, folder
     """Notes what a further trial needs; no lane has one any more, so that this is no checkpoint, and takes their place."""
     # First: what END goes with must be there.
     kept.write(folder.path / PARAMS, engine.kept.best)
-    folder.write(END, json.dumps({**engine.at_end(), **_more(journal, setup)}))
+    folder.write(END, json.dumps({**snapshot.at_end(engine), **_more(journal, setup)}))
     for tick in checkpoints.ticks():
         checkpoints.delete(tick)
 
@@ -174,7 +174,7 @@ def _restore(engine: Engine, checkpoints: Checkpoints, folder: StudyFolder, setu
         except (OSError, ValueError):
             raise RunFolderError(f"'{folder.path / END}' is damaged; expected --overwrite or a new name") from None
         tree = _take_up(engine, facts, folder, setup)
-    engine.restore(tree, facts)
+    snapshot.take_up(engine, tree, facts)
     if not facts["groups"]:
         _restore_kept(engine, folder, view)
     view.say(f"resumed with {_ended(engine)} trials ended")
@@ -196,7 +196,7 @@ def _take_up(engine: Engine, facts: dict[str, Any], folder: StudyFolder, setup: 
     """Gives an engine the records of what was saved; returns zeros in the structure of its arrays."""
     records = replay.read(folder.path / JOURNAL, facts["journal"])
     extending.adapt(facts, records, setup)
-    return engine.like(facts, records)
+    return snapshot.like(engine, facts, records)
 
 
 def _more(journal: Journal, setup: Setup) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def _more(journal: Journal, setup: Setup) -> dict[str, Any]:
 
 def _save(engine: Engine, checkpoints: Checkpoints, journal: Journal, number: int, setup: Setup) -> None:
     """Begins to save the lanes and all that the host knows."""
-    tree, facts = engine.snapshot()
+    tree, facts = snapshot.take(engine)
     facts |= _more(journal, setup)
     try:
         checkpoints.save(number, tree, facts, -math.inf)
