@@ -16,6 +16,7 @@ from hpjax.settings.fields import Domain, Length, Lines, choices
 from hpjax.settings.inspection import InspectionSettings
 from hpjax.settings.model import ModelSettings
 from hpjax.settings.optimizer import OptimizerSettings
+from hpjax.settings.recipe import RecipeSettings
 from hpjax.settings.run import RunSettings
 from hpjax.settings.schedule import ScheduleSettings
 from hpjax.settings.study import StudySettings
@@ -63,9 +64,30 @@ class StudyConfig(StudySettings):
             object.__setattr__(self, name, convert(name, getattr(self, name)))
 
 
-FIELDS: dict[str, dataclasses.Field[Any]] = {field.name: field for field in dataclasses.fields(Config)}
-STUDY_FIELDS: dict[str, dataclasses.Field[Any]] = {field.name: field for field in dataclasses.fields(StudyConfig)}
-TYPES: dict[str, Any] = {**typing.get_type_hints(Config), **typing.get_type_hints(StudyConfig)}
+@dataclasses.dataclass(frozen=True)
+class TuneConfig(RecipeSettings):
+    """The settings of the recipe beside those of its trials, converted and checked when one is made.
+
+    Raises:
+      ConfigError: a value of the wrong type or out of its domain.
+    """
+
+    def __post_init__(self) -> None:
+        for name in TUNE_FIELDS:
+            object.__setattr__(self, name, convert(name, getattr(self, name)))
+
+
+def _fields(settings: type) -> dict[str, dataclasses.Field[Any]]:
+    return {field.name: field for field in dataclasses.fields(settings)}
+
+
+FIELDS = _fields(Config)
+STUDY_FIELDS = _fields(StudyConfig)
+TUNE_FIELDS = _fields(TuneConfig)
+_ALL = {**TUNE_FIELDS, **STUDY_FIELDS, **FIELDS}
+TYPES: dict[str, Any] = {
+    name: hint for settings in (TuneConfig, StudyConfig, Config) for name, hint in typing.get_type_hints(settings).items()
+}
 
 GROUPS: dict[str, str] = {
     "dataset": "data",
@@ -81,6 +103,7 @@ GROUPS: dict[str, str] = {
 """The first setting of each group, and the group's name."""
 
 STUDY_GROUPS = {**GROUPS, "vary": "the study"}
+TUNE_GROUPS = {**GROUPS, "budget": "the recipe"}
 
 NOT_PART_OF_A_RUN = ("run_dir", "resume", "overwrite", "progress")
 """Settings that say where and how to run, not what: two runs that differ only in these are the same run."""
@@ -116,8 +139,7 @@ def convert(name: str, value: Any) -> Any:
     """
     if optional(name) and (value is None or value == ""):
         return None
-    field = FIELDS[name] if name in FIELDS else STUDY_FIELDS[name]
-    return converted(name, value, kind(name), field.metadata["domain"])
+    return converted(name, value, kind(name), _ALL[name].metadata["domain"])
 
 
 def converted(name: str, value: Any, kind: Any, domain: Domain | None = None) -> Any:

@@ -62,3 +62,20 @@ def to_steps(text: str, *, batch_size: int, epoch_examples: int, whole: int | No
         return max(math.floor(share + Fraction(1, 2)), 1 if amount else 0)
     examples = amount * (epoch_examples if unit == "epochs" else 1)
     return math.ceil(examples / batch_size)
+
+
+_TIME = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(s|sec|min|m|h)")
+_SECONDS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}
+
+
+def is_time(text: str) -> bool:
+    """Returns whether a text is a time that is not 0: `90s`, `10min` or `2h`."""
+    return _TIME.fullmatch(text.strip().lower()) is not None and seconds(text) > 0
+
+
+def seconds(text: str) -> float:
+    """Returns a time in seconds; raises ConfigError where the text is none."""
+    match = _TIME.fullmatch(text.strip().lower())
+    if not match:
+        raise ConfigError(f"'{text}' is no time; expected for example 90s, 10min or 2h")
+    return float(match[1]) * _SECONDS[match[2]]

@@ -11,7 +11,17 @@ from typing import Any
 from absl import flags as absl_flags
 
 from hpjax import config as config_lib
-from hpjax.config import FIELDS, NOT_PART_OF_A_STUDY, STUDY_FIELDS, STUDY_GROUPS, Config, StudyConfig
+from hpjax.config import (
+    FIELDS,
+    NOT_PART_OF_A_STUDY,
+    STUDY_FIELDS,
+    STUDY_GROUPS,
+    TUNE_FIELDS,
+    TUNE_GROUPS,
+    Config,
+    StudyConfig,
+    TuneConfig,
+)
 from hpjax.errors import ConfigError, did_you_mean
 from hpjax.settings.fields import Lines
 
@@ -70,6 +80,13 @@ def parse_study(argv: Sequence[str]) -> tuple[Config, StudyConfig]:
     given = _given(argv, {**FIELDS, **STUDY_FIELDS})
     of_study = {name: given.pop(name) for name in STUDY_FIELDS if name in given}
     return Config(**given), StudyConfig(**of_study)
+
+
+def parse_tune(argv: Sequence[str]) -> tuple[Config, TuneConfig]:
+    """Returns the config of the trials and that of the recipe that a command line gives; see `parse`."""
+    given = _given(argv, {**FIELDS, **TUNE_FIELDS})
+    of_recipe = {name: given.pop(name) for name in TUNE_FIELDS if name in given}
+    return Config(**given), TuneConfig(**of_recipe)
 
 
 def _given(argv: Sequence[str], fields: Fields) -> dict[str, Any]:
@@ -141,18 +158,20 @@ def _explained(message: str) -> str:
     return message
 
 
-def to_flagfile(config: Config, header: Sequence[str] = (), study: StudyConfig | None = None) -> str:
+def to_flagfile(config: Config, header: Sequence[str] = (), study: StudyConfig | TuneConfig | None = None) -> str:
     """Returns a resolved config as a flagfile: all but the settings that are not part of a run.
 
     Args:
       config: the config; a setting that is None is written as a comment.
       header: lines of comment at the top.
-      study: the study's settings, where it is a study's flagfile.
+      study: the study's or the recipe's settings, where it is the flagfile of one.
     """
     lines = [f"# {line}" for line in header]
-    for name in (*FIELDS, *(STUDY_FIELDS if study else ())):
-        if name in STUDY_GROUPS:
-            lines += ["", f"# {STUDY_GROUPS[name]}"]
+    own = () if study is None else TUNE_FIELDS if isinstance(study, TuneConfig) else STUDY_FIELDS
+    groups = TUNE_GROUPS if isinstance(study, TuneConfig) else STUDY_GROUPS
+    for name in (*FIELDS, *own):
+        if name in groups:
+            lines += ["", f"# {groups[name]}"]
         if name in NOT_PART_OF_A_STUDY:
             continue
         value = getattr(config if name in FIELDS else study, name)
@@ -166,9 +185,9 @@ def to_flagfile(config: Config, header: Sequence[str] = (), study: StudyConfig |
 def help_text(program: str, description: str, full: bool, fields: Fields = FIELDS) -> str:
     """Returns the help: the main flags in groups, or all of them."""
     lines = [description, "", f"usage: {program} [--flagfile=FILE] [--name=value ...]"]
-    group = ""
+    group, groups = "", TUNE_GROUPS if "budget" in fields else STUDY_GROUPS
     for name, field in fields.items():
-        group = f"{STUDY_GROUPS[name]}:" if name in STUDY_GROUPS else group
+        group = f"{groups[name]}:" if name in groups else group
         if full or field.metadata["main"]:
             lines += ["", group] if group else []
             group = ""

@@ -1,0 +1,125 @@
+"""What the steps of the recipe are given, and what they share."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hpjax.config import Config
+from hpjax.data import Dataset
+from hpjax.runfolder import RunFolder
+
+STATE = "recipe.json"
+"""What a recipe that was interrupted goes on from: decisions that were made once, and the time that was used."""
+
+
+class Memory:
+    """Values that are decided once and kept in the recipe's folder: a resume makes the same recipe."""
+
+    def __init__(self, folder: RunFolder):
+        """Takes up what the folder holds."""
+        self._folder = folder
+        path = folder.path / STATE
+        self._values: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+    def once(self, name: str, decide: Callable[[], Any]) -> Any:
+        """Returns the value of a name: what was decided before, else what `decide` gives now; JSON values."""
+        if name not in self._values:
+            self.set(name, decide())
+        return self._values[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Returns a value, or the default where there is none."""
+        return self._values.get(name, default)
+
+    def set(self, name: str, value: Any) -> None:
+        """Keeps a value."""
+        self._values[name] = value
+        self._folder.write(STATE, json.dumps(self._values))
+
+
+class Clock:
+    """The recipe's budget: seconds of all its sittings together."""
+
+    def __init__(self, budget: float, used: float = 0.0, now: Callable[[], float] = time.monotonic):
+        """Begins a sitting.
+
+        Args:
+          budget: seconds in all.
+          used: seconds that earlier sittings took.
+          now: returns seconds.
+        """
+        self.budget = budget
+        self._now = now
+        self._zero = now() - used
+
+    @property
+    def used(self) -> float:
+        """Seconds used so far."""
+        return self._now() - self._zero
+
+    @property
+    def left(self) -> float:
+        """Seconds left; not below 0."""
+        return max(self.budget - self.used, 0.0)
+
+
+@dataclasses.dataclass
+class Context:
+    """What a step is given.
+
+    Attributes:
+      config: the config, resolved, with the settings that earlier steps have chosen.
+      dataset: its data.
+      vary: what the search varies, by setting; empty: the optimizer's default space.
+      seeds: trials of each setting that is confirmed.
+      clock: the budget.
+      folder: the recipe's folder.
+      memory: decisions that were made once.
+      say: shows a line.
+    """
+
+    config: Config
+    dataset: Dataset
+    vary: dict[str, str]
+    seeds: int
+    clock: Clock
+    folder: RunFolder
+    memory: Memory
+    say: Callable[[str], None]
+
+    @property
+    def path(self) -> Path:
+        """The recipe's folder."""
+        return self.folder.path
+
+
+def plain(config: Config, steps: int, **changes: Any) -> Config:
+    """Returns a resolved config's short run at a constant rate, without anything that regularises or schedules.
+
+    Args:
+      config: a resolved config.
+      steps: its length.
+      **changes: further settings.
+    """
+    off: dict[str, Any] = {
+        name: 0.0
+        for name in ("dropout_rate", "stochastic_depth_rate", "weight_decay", "l2", "l1", "label_smoothing")
+        if getattr(config, name, None) is not None
+    }
+    off |= dict.fromkeys(("mixup_alpha", "sam_rho", "ema_decay", "folds"))
+    off |= {f"{quantity}_schedule": None for quantity in ("weight_decay", "momentum", "batch_size")}
+    text = f"{steps}steps"
+    return config.replace(
+        **off,
+        augment=(),
+        fold=0,
+        schedule="constant",
+        warmup="0steps",
+        train_steps=text,
+        schedule_steps=text,
+        eval_every=text,
+        **changes,
+    )

@@ -1,0 +1,257 @@
+"""The recipe: its steps one after the other, in a folder, gone on with where it was left."""
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hpjax import build, devices, durations, flags, inert, resolve
+from hpjax.config import TUNE_FIELDS, Config, TuneConfig
+from hpjax.errors import ConfigError, did_you_mean
+from hpjax.ops import native
+from hpjax.recipe.context import Clock, Context, Memory
+from hpjax.recipe.finding import Finding, Verdict, worst
+from hpjax.recipe.folder import REPORT, RecipeFolder
+from hpjax.runfolder import FLAGS
+from hpjax.runner import failure_noted, git_revision, versions
+from hpjax.settings.recipe import STEPS
+from hpjax.study.folder import BEST
+from hpjax.study.screen import StudyView
+from hpjax.study.space import Space
+
+SHARES = {"batch": 0.1, "coarse": 0.3, "refine": 0.25}
+"""Shares of the budget that steps may take which could take any time; a search leaves the rest to the seeds of the best."""
+
+Findings = Mapping[str, Finding]
+Step = Callable[[Context, Findings], Finding]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+    """What the recipe came to.
+
+    Attributes:
+      path: its folder.
+      config: the config with the settings that were chosen, resolved.
+      findings: what each step found, by name.
+    """
+
+    path: Path
+    config: Config
+    findings: dict[str, Finding]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of the steps'."""
+        return worst(finding.verdict for finding in self.findings.values())
+
+    @property
+    def report(self) -> Path:
+        """The report's file."""
+        return self.path / REPORT
+
+    @property
+    def stopped_by(self) -> str | None:
+        """The step that made the rest pointless, or None."""
+        return next((name for name, finding in self.findings.items() if finding.stops), None)
+
+
+def run_tune(config: Config, **settings: Any) -> Tuned:
+    """Finds good hyperparameters step by step; the same folder again goes on where it was.
+
+    Args:
+      config: the model, the data, and what is not to be chosen.
+      **settings: of the recipe: budget ("10min"), steps, vary, confirm_seeds, study (its folder).
+
+    Returns:
+      What each step found, and the config with what was chosen.
+
+    Raises:
+      ConfigError, DataError, RunFolderError: bad settings, data or folder; before anything is trained.
+      KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM; the same call goes on.
+    """
+    for name in settings:
+        if name not in TUNE_FIELDS:
+            raise ConfigError(f"setting '{name}' is unknown{did_you_mean(name, TUNE_FIELDS)}")
+    return run(config, TuneConfig(**settings))
+
+
+def run(config: Config, recipe: TuneConfig) -> Tuned:
+    """Runs the recipe of two configs; see `run_tune`."""
+    inert.check_warmup(config)
+    resolved, recipe = (
+        resolve.resolve(config),
+        dataclasses.replace(recipe, steps=tuple(s for s in STEPS if s in recipe.steps)),
+    )
+    if resolved.init_from is not None:
+        raise ConfigError("init_from is set; expected a recipe from scratch (fine-tuning is searched with hpjax.sweep)")
+    dataset = build.load(resolved)
+    lengths, _ = resolve.lengths(resolved, dataset.splits["train"][1])
+    lost = devices.configure()
+    build.check_parts(resolved, dataset, resolve.traced(resolved, lengths))
+    if recipe.vary:
+        Space.parse(recipe.vary, resolved)
+    named = recipe.study or f"runs/{resolved.dataset}_{resolved.model}-tune-{time.strftime('%Y%m%d-%H%M%S')}"
+    with contextlib.closing(RecipeFolder.open(named)) as folder:
+        assert isinstance(folder, RecipeFolder)
+        resolved, recipe = folder.adopt_recipe(resolved, recipe)
+        _begin(folder, resolved, recipe)
+        view = StudyView(resolved.progress)
+        for note in (lost, native.described(resolved.native), f"recipe folder: {folder.path}"):
+            if note is not None:
+                view.say(note)
+        memory = Memory(folder)
+        clock = Clock(durations.seconds(recipe.budget), memory.get("used", 0.0))
+        vary = dict(text.split("=", 1) for text in recipe.vary)
+        context = Context(resolved, dataset, vary, recipe.confirm_seeds, clock, folder, memory, view.say)
+        with failure_noted(folder):
+            try:
+                findings = _steps(context, folder, recipe.steps)
+            finally:
+                memory.set("used", clock.used)
+            tuned = Tuned(folder.path, context.config, findings)
+            _close(folder, tuned)
+    return tuned
+
+
+def _steps(context: Context, folder: RecipeFolder, steps: tuple[str, ...]) -> dict[str, Finding]:
+    """Makes the steps that are not made yet, and returns what all of them found."""
+    findings = folder.found()
+    for step in steps:
+        if step not in findings:
+            begun = time.monotonic()
+            context.say(f"{step}: {_WHAT[step]}")
+            found = _MADE[step](context, findings)
+            findings[step] = dataclasses.replace(found, seconds=time.monotonic() - begun)
+            folder.keep(findings[step])
+            context.memory.set("used", context.clock.used)
+            for line in findings[step].lines():
+                context.say(line)
+        context.config = context.config.replace(**findings[step].settings)
+        if findings[step].stops:
+            break
+    return findings
+
+
+def _begin(folder: RecipeFolder, config: Config, recipe: TuneConfig) -> None:
+    if not folder.resumed:
+        header = ["a recipe, resolved; to repeat it:", "python -m hpjax.tune --flagfile=THIS_FILE --study=NEW_FOLDER"]
+        folder.write(FLAGS, flags.to_flagfile(config, header, recipe))
+    folder.update_metadata(status="running", versions=versions(), git_revision=git_revision())
+
+
+def _close(folder: RecipeFolder, tuned: Tuned) -> None:
+    """Writes the report and the winner's flagfile."""
+    from hpjax.report import write
+
+    if "confirm" not in tuned.findings:
+        header = ["what the recipe has chosen so far", "python -m hpjax.train --flagfile=THIS_FILE --run_dir=NEW_FOLDER"]
+        folder.write(BEST, flags.to_flagfile(tuned.config, header))
+    write(folder, tuned)
+    folder.update_metadata(status="done", verdict=tuned.verdict, error=None)
+
+
+# The steps. Each imports its own module when it runs: a recipe of one step loads no more than that.
+
+
+def _initial(context: Context, _: Findings) -> Finding:
+    from hpjax.recipe.initial import initial
+
+    return initial(context)
+
+
+def _gradient(context: Context, _: Findings) -> Finding:
+    from hpjax.recipe.gradient import gradient
+
+    return gradient(context)
+
+
+def _overfit(context: Context, _: Findings) -> Finding:
+    from hpjax.recipe.overfit import overfit
+
+    return overfit(context)
+
+
+def _lr(context: Context, _: Findings) -> Finding:
+    from hpjax.recipe.finder import finder
+
+    return finder(context)
+
+
+def _batch(context: Context, findings: Findings) -> Finding:
+    from hpjax.recipe.batch import batch
+
+    return batch(context, _facts(findings, "lr"), SHARES["batch"] * context.clock.budget)
+
+
+def _coarse(context: Context, findings: Findings) -> Finding:
+    from hpjax.recipe.search import coarse
+
+    return coarse(context, _facts(findings, "lr"), _share(context, "coarse"))
+
+
+def _refine(context: Context, findings: Findings) -> Finding:
+    from hpjax.recipe.search import refine
+
+    found = _needed(findings, "refine", "coarse")
+    return refine(context, found.facts, _facts(findings, "lr"), _share(context, "refine"))
+
+
+def _confirm(context: Context, findings: Findings) -> Finding:
+    from hpjax.recipe.confirm import confirm
+
+    name = "refine" if "refine" in findings else "coarse"
+    found = _needed(findings, "confirm", name)
+    lr = _facts(findings, "lr") or {}
+    return confirm(context, name, found.facts, float(lr.get("trial_steps_per_second", math.nan)))
+
+
+def _curves(context: Context, findings: Findings) -> Finding:
+    from hpjax.recipe.curves import curves
+
+    name = next((step for step in ("confirm", "refine", "coarse") if step in findings), "coarse")
+    _needed(findings, "curves", name)
+    chance = (_facts(findings, "initial") or {}).get("chance", math.nan)
+    return curves(context, name, float(chance))
+
+
+_MADE: dict[str, Step] = {
+    "initial": _initial,
+    "gradient": _gradient,
+    "overfit": _overfit,
+    "lr": _lr,
+    "batch": _batch,
+    "coarse": _coarse,
+    "refine": _refine,
+    "confirm": _confirm,
+    "curves": _curves,
+}
+_WHAT = {
+    "initial": "the loss before training against chance, the data, every layer",
+    "gradient": "gradients against central differences in float64",
+    "overfit": "a few examples, learned by heart",
+    "lr": "which learning rates bring the loss down",
+    "batch": "examples a second by batch size, and how noisy the gradient is",
+    "coarse": "a search with short runs",
+    "refine": "a search with longer runs around the good region",
+    "confirm": "the best few settings with several seeds, in full",
+    "curves": "what the learning curves say",
+}
+
+
+def _facts(findings: Findings, step: str) -> Mapping[str, Any] | None:
+    return findings[step].facts if step in findings else None
+
+
+def _needed(findings: Findings, step: str, before: str) -> Finding:
+    if before not in findings:
+        raise ConfigError(f"step '{step}' goes on from '{before}', which was not made; expected --steps={before},{step}")
+    return findings[before]
+
+
+def _share(context: Context, step: str) -> float:
+    """Returns the seconds that a search may take: its share of the budget, less where little is left."""
+    return min(SHARES[step] * context.clock.budget, context.clock.left / 2)
