@@ -108,7 +108,7 @@ TUNE_GROUPS = {**GROUPS, "budget": "the recipe"}
 NOT_PART_OF_A_RUN = ("run_dir", "resume", "overwrite", "progress")
 """Settings that say where and how to run, not what: two runs that differ only in these are the same run."""
 
-NOT_PART_OF_A_STUDY = (*NOT_PART_OF_A_RUN, "extend", "study")
+NOT_PART_OF_A_STUDY = (*NOT_PART_OF_A_RUN, "extend", "study", "storage")
 """Likewise of studies."""
 
 PLACES = ("data_dir", "cache_dir")

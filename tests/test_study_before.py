@@ -41,6 +41,13 @@ def test_a_storage_holds_a_copy(study):
     assert [trial.params["learning_rate"] for trial in copy.trials] == [r.values["learning_rate"] for r in study.records]
 
 
+def test_a_finished_study_is_copied_when_it_is_asked_for(study, tmp_path):
+    url = f"sqlite:///{tmp_path / 'later.db'}"
+    points = study.path.parent / "points.json"
+    again = hpjax.run_sweep(CONFIG, VARY, trials=10, enqueue=points, storage=url, study=study.path)
+    assert len(optuna.load_study(storage=url, study_name="one").trials) == len(again.records) == 10
+
+
 def test_a_folder_gives_the_study_again(study):
     loaded = hpjax.load_study(study.path)
     # NaN, the spread over one seed, equals nothing.
@@ -81,6 +88,9 @@ def test_another_studys_results_are_told(study, tmp_path):
         ({"enqueue": "{tmp}/none.json"}, "none.json"),
         ({"enqueue": "{study}/../points.json", "trials": 1}, "enqueue has 2 settings, 2 trials; expected at most trials, 1"),
         ({"trials": 0}, "trials is 0"),
+        ({"storage": "sqlite:///{tmp}/nowhere/copy.db"}, "storage 'sqlite:.*nowhere' is no folder; expected a folder"),
+        ({"storage": "sqlit:///{tmp}/copy.db"}, "storage 'sqlit:.*cannot be used: Can't load plugin"),
+        ({"storage": "copy.db"}, "storage 'copy.db' cannot be used: Could not parse"),
         ({"sampler": "halto"}, "did you mean 'halton'"),
         ({"trial": 3}, "setting 'trial' is unknown; did you mean 'trials'"),
     ],

@@ -1,5 +1,6 @@
 """The engine of a study: same numbers as single runs, one compile, refill, waves, stops, resume."""
 
+import itertools
 import math
 
 import jax
@@ -12,10 +13,14 @@ from hpjax.config import Config, StudyConfig
 from hpjax.errors import ConfigError
 from hpjax.evaluation import finish
 from hpjax.interrupt import Interrupt
+from hpjax.objective import Objective
 from hpjax.study import engine as engine_lib
 from hpjax.study import setup, snapshot
 from hpjax.study.engine import Engine
-from hpjax.study.records import TrialRecord
+from hpjax.study.records import Measured, TrialRecord
+from hpjax.study.schedulers import Decision, SchedulerSettings
+from hpjax.study.schedulers.none import Everything
+from hpjax.study.units import Units
 
 BASE = Config(
     hidden_sizes="16", optimizer="adamw", schedule="cosine", warmup="10%", train_steps="24", eval_every="8", log_every="8",
@@ -144,6 +149,37 @@ def test_a_trial_that_diverges_changes_no_other(scheduler):
             assert one.curve[:shared] == other.curve[:shared]
             assert shared > 0
     assert math.isnan(mixed[3].objective)
+
+
+def test_a_trial_that_diverges_late_has_no_objective():
+    config = BASE.replace(optimizer="sgd", schedule="multistep", milestones="4", gamma=1e36, eval_every="2", warmup="0")
+    engine, _, _ = engine_of(config, vary=("learning_rate=choice(0.01,0.02)",), trials=2, sampler="grid", lanes="2")
+    records = run(engine)
+    assert all(record.status == "diverged" and math.isfinite(record.curve[0].value) for record in records)
+    assert all(math.isnan(record.objective) for record in records)
+    assert engine.best is None
+
+
+@pytest.mark.parametrize("objectives", list(itertools.permutations([0.9, 0.2, math.nan])))
+def test_a_median_with_an_infeasible_seed_is_no_score(objectives):
+    told = []
+
+    class Listens(Everything):
+        def report(self, unit, evaluation, score):
+            told.append(score)
+            return Decision.CONTINUE
+
+        def ended(self, unit):
+            pass
+
+    records = [TrialRecord(i, 0, {}, (), "done", [Measured(1, 1, value, {})]) for i, value in enumerate(objectives)]
+    units = Units(Listens(SchedulerSettings(), 1, 1), Objective("val/accuracy", True, "best"), "median", records)
+    units.add(0, range(3))
+    for i in range(3):
+        units.ended(i)
+    assert told == [-math.inf]
+    assert units.best is None
+    assert [seen.score for seen in units.seen] == [-math.inf]
 
 
 @pytest.mark.parametrize(

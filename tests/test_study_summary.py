@@ -21,8 +21,10 @@ def trial(number: int, setting: int, objective: float, status: Status = "done", 
     return TrialRecord(number, setting, values, (), status, objective=objective)
 
 
-def told(records: list[TrialRecord], path: Path, objective: Objective = ACCURACY, **facts: Any) -> list[str]:
-    return summary.text(records, group(records, objective, "mean"), objective, facts, path).splitlines()
+def told(
+    records: list[TrialRecord], path: Path, objective: Objective = ACCURACY, aggregate: str = "mean", **facts: Any
+) -> list[str]:
+    return summary.text(records, group(records, objective, aggregate), objective, facts, path).splitlines()
 
 
 def test_the_whole_text(tmp_path: Path) -> None:
@@ -70,6 +72,20 @@ def test_a_difference_within_the_noise_is_called_so(tmp_path: Path) -> None:
         "(95 % interval of the difference: -0.056 to 0.066)"
         for line in told(records, tmp_path)
     )
+
+
+def test_where_medians_count_their_difference_is_said(tmp_path: Path) -> None:
+    # Medians 0.9 and 0.8, means 0.7 and 0.8.
+    records = [trial(i, i // 3, value) for i, value in enumerate([0.9, 0.9, 0.3, 0.8, 0.79, 0.81])]
+    lines = told(records, tmp_path, aggregate="median")
+    assert lines[0].startswith("best of 2 settings: setting 0, best val/accuracy 0.9,")
+    assert any(line.startswith("  better by 0.1 (medians; the means differ by -0.1), within seed noise") for line in lines)
+
+
+def test_a_study_without_a_winner_promises_no_parameters(tmp_path: Path) -> None:
+    (tmp_path / "params").mkdir()
+    assert not any("params" in line for line in told([trial(0, 0, math.nan, "diverged")], tmp_path))
+    assert any("params" in line for line in told([trial(0, 0, 0.5)], tmp_path))
 
 
 def test_less_may_be_better_and_one_seed_tells_nothing_of_noise(tmp_path: Path) -> None:

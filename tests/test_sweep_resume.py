@@ -11,7 +11,7 @@ import jax
 import pytest
 
 import whole_runs as runs
-from hpjax.study import kept, replay
+from hpjax.study import kept, replay, runner
 from test_sweep import metadata, run, table, words
 
 # Many checkpoints, and a pause at every look, so that a study of a second is long enough to be killed in.
@@ -19,7 +19,7 @@ SLOWLY = """
 import sys, time
 from hpjax import sweep
 from hpjax.study import runner
-runner.SAVE_EVERY, runner.SAVE_SHARE = 0.02, 1.0
+runner.FIRST_SAVE, runner.SAVE_EVERY, runner.SAVE_SHARE = 0.02, 0.02, 1.0
 write = runner.Writer.write
 runner.Writer.write = lambda self, changed: (time.sleep(0.03), write(self, changed))
 sys.exit(sweep.main(["hpjax.sweep", *sys.argv[1:]]))
@@ -128,3 +128,16 @@ def test_killed_and_preempted_at_random_moments(scheduler, tmp_path, cache, proc
     found, expected = outcome(folder), outcome(undisturbed)
     for name, value in expected.items():
         assert found[name] == value, f"{name} differs\n{output.read_text()}"
+
+
+def test_a_study_killed_at_any_second_has_lost_no_more_than_half_of_its_time() -> None:
+    saved, saves = 0.0, []
+    for now in (i / 100 for i in range(1, 6001)):
+        if now - saved > runner._pause(now, 0.05):
+            saved = now
+            saves.append(now)
+        assert now - saved <= max(1.01, now / 2 + 0.01, 10.01) and now - saved <= 10.01
+        assert now < 1.02 or now - saved <= max(now / 2, 1.0) + 0.02
+    assert len(saves) < 12
+    # A checkpoint that takes 0.3 s is made every 30 s.
+    assert runner._pause(100.0, 0.3) == pytest.approx(30.0)

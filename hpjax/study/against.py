@@ -52,7 +52,7 @@ def against(
         *_settings(axis, [one for one in feasible if one.status != "done"], x, STOPPED, "stopped or not ended", len(found)),
         *_settings(axis, [one for one in feasible if one.status == "done"], x, DONE, "done", len(found)),
         *_infeasible(axis, infeasible),
-        *_best(axis, table.best(found, objective), x, name),
+        *_best(axis, table.best(found, objective), x, name, table.best(summaries, objective)),
     ]
     axes.dress(axis)
     axes.show_places(axis, "x", name, place)
@@ -104,12 +104,16 @@ def _infeasible(axis: Any, at: list[float]) -> list[Any]:
     return [axes.mark("x", DIVERGED, f"diverged ({len(at)})")]
 
 
-def _best(axis: Any, best: SettingSummary | None, x: dict[int, float], name: str) -> list[Any]:
+def _best(
+    axis: Any, best: SettingSummary | None, x: dict[int, float], name: str, winner: SettingSummary | None
+) -> list[Any]:
+    """Marks the best setting that has the hyperparameter; the study's winner may be one without it."""
     if best is None:
         axis.text(0.5, 0.5, "no setting has a value", transform=axis.transAxes, ha="center", color=INK)
         return []
     axis.scatter(x[best.setting], best.value, s=150, marker="*", color=BEST, edgecolor=INK, zorder=5)
-    return [axes.mark("*", BEST, f"best: {axes.text_of(name, best.values[name])} gives {best.value:.4g}")]
+    words = "best" if winner is None or winner.setting == best.setting else f"best with {name}"
+    return [axes.mark("*", BEST, f"{words}: {axes.text_of(name, best.values[name])} gives {best.value:.4g}")]
 
 
 def _title(summaries: Sequence[SettingSummary], found: list[SettingSummary], name: str, replicated: bool) -> str:

@@ -10,7 +10,8 @@ from hpjax.objective import Objective
 from hpjax.study.as_optuna import shown
 from hpjax.study.records import ENDED, SettingSummary
 
-Scale = Literal["log", "linear", "category"]
+Scale = Literal["log", "reflected", "linear", "category"]
+"""How a hyperparameter's axis is drawn; `reflected`: by the logarithm of 1 minus the value, as momentum is searched."""
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart.
 DONE, DIVERGED, BEST, STOPPED, INK = "#0072B2", "#D55E00", "#E69F00", "#8a8f98", "#222222"
@@ -111,11 +112,13 @@ class Places(NamedTuple):
       of: a place for each value.
       scale: `log`, or `linear`.
       labels: a label for each whole place where the values are categories; None for numbers.
+      reflected: whether a place is 1 minus the value.
     """
 
     of: np.ndarray
     scale: Literal["log", "linear"]
     labels: list[str] | None
+    reflected: bool = False
 
 
 def places(name: str, values: Sequence[Any], scale: Scale) -> Places:
@@ -123,6 +126,8 @@ def places(name: str, values: Sequence[Any], scale: Scale) -> Places:
     numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
     if scale != "category" and numbers:
         of = np.array(values, np.float64)
+        if scale == "reflected" and bool((of < 1).all()):
+            return Places(1 - of, "log", None, reflected=True)
         # An enqueued 0 has no place on a log axis.
         return Places(of, "log" if scale == "log" and bool((of > 0).all()) else "linear", None)
     # Numbers by size, the rest in the order in which it comes.
@@ -135,14 +140,15 @@ def places(name: str, values: Sequence[Any], scale: Scale) -> Places:
 
 def show_places(axis: Any, which: Literal["x", "y"], name: str, found: Places) -> None:
     """Sets an axis' scale, ticks and label."""
-    getattr(axis, f"set_{which}label")(f"{name} (log scale)" if found.scale == "log" else name)
+    scale = f" (log scale of 1 - {name})" if found.reflected else " (log scale)" if found.scale == "log" else ""
+    getattr(axis, f"set_{which}label")(name + scale)
     if found.labels is None:
         if len(found.of):
             low, high = _limits(found)
             getattr(axis, f"set_{which}scale")(found.scale)
-            getattr(axis, f"set_{which}lim")(low, high)
+            getattr(axis, f"set_{which}lim")(*((high, low) if found.reflected else (low, high)))
             if found.scale == "log":
-                _log_ticks(getattr(axis, f"{which}axis"), high / low < 1000)
+                _log_ticks(getattr(axis, f"{which}axis"), high / low < 1000, found.reflected)
         return
     getattr(axis, f"set_{which}lim")(-0.6, max(len(found.labels), 1) - 0.4)
     # Long names, or many, would run into each other.
@@ -160,7 +166,7 @@ def _limits(found: Places) -> tuple[float, float]:
     return tuple(np.exp(ends) if found.scale == "log" else ends)
 
 
-def _log_ticks(axis: Any, short: bool) -> None:
+def _log_ticks(axis: Any, short: bool, reflected: bool) -> None:
     """Labels whole powers of ten alone, or, on an axis too short for that, 1, 2 and 5 times those, as plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -168,6 +174,8 @@ def _log_ticks(axis: Any, short: bool) -> None:
     if short:
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+    if reflected:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{1 - value:.6g}"))
 
 
 def dress(axis: Any) -> None:

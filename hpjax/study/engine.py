@@ -260,6 +260,7 @@ class Engine:
         self._changed.append(record)
         if outcome.diverged_at is not None:
             record.diverged_at = outcome.diverged_at // plan.accumulation
+            record.objective = math.nan
             self._end(record, "diverged")
             return
         # The accuracy of NaN logits is that of the first class: it would pass for a value.

@@ -1,8 +1,10 @@
 """A study copied into an Optuna storage by its URL: SQLite, PostgreSQL, MySQL."""
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hpjax.errors import ConfigError
@@ -60,6 +62,30 @@ def export(
         known = {trial.user_attrs[NUMBER] for trial in there}
         study.add_trials([trial for number, trial in made.items() if number not in known])
     return len(made) - len(known)
+
+
+def check(url: str) -> None:
+    """Refuses a storage that could not be written when a study has ended; makes nothing.
+
+    Args:
+      url: a URL as SQLAlchemy reads it.
+
+    Raises:
+      ConfigError: Optuna or the database's driver is missing, there is no folder for the file, or no server answers.
+    """
+    _optuna()
+    with _explained(url):
+        import sqlalchemy
+
+        parsed = sqlalchemy.engine.make_url(url)
+        if parsed.get_backend_name() != "sqlite":
+            sqlalchemy.create_engine(parsed).connect().close()
+            return
+        if parsed.database not in (None, "", ":memory:"):
+            folder = Path(parsed.database).expanduser().absolute().parent
+            if not os.access(folder, os.W_OK):
+                reason = "cannot be written" if folder.is_dir() else "is no folder"
+                raise ConfigError(f"storage '{_shown(url)}': '{folder}' {reason}; expected a folder that is there")
 
 
 def _as_stored(searched: Mapping[str, Searched], there: Sequence[Any]) -> dict[str, Searched]:

@@ -62,7 +62,7 @@ class StudyFolder(RunFolder):
             self.extended = stored_study
             stored_study = dataclasses.replace(stored_study, **{name: getattr(study, name) for name in EXTENDED})
         places = {name: getattr(config, name) for name in (*NOT_PART_OF_A_STUDY, *PLACES) if name in FIELDS}
-        return stored.replace(**places), stored_study
+        return stored.replace(**places), dataclasses.replace(stored_study, storage=study.storage)
 
     def stored_study(self) -> tuple[Config, StudyConfig]:
         """Returns the folder's own configs; raises RunFolderError where they cannot be read."""

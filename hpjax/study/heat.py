@@ -56,7 +56,9 @@ def heat_map(summaries: Sequence[SettingSummary], objective: Objective, x: str, 
         axis.scatter(across.of[at], up.of[at], s=170, marker="*", color=BEST, edgecolor=INK, zorder=5)
     axes.show_places(axis, "x", x, across)
     axes.show_places(axis, "y", y, up)
-    marks = "star: best" + ("; crosses: without a value" if (~finite).any() else "")
+    winner = table.best(summaries, objective)
+    among = "" if best is None or winner is None or winner.setting == best.setting else " of these"
+    marks = f"star: best{among}" + ("; crosses: without a value" if (~finite).any() else "")
     axis.set_title(f"{len(found)} settings, median in each cell; {marks}", loc="left", fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
     return figure

@@ -21,9 +21,9 @@ from hpjax.study.screen import StudyView
 from hpjax.study.searched import of_space
 from hpjax.study.setup import GroupMaker, Setup
 
-SAVE_EVERY = 10.0
+FIRST_SAVE, SAVE_EVERY = 1.0, 10.0
 SAVE_SHARE = 0.01
-"""A checkpoint is made when so many seconds have passed, and the last one took no more than this share of them."""
+"""Seconds to the first checkpoint and, later, from one to the next; more where one takes a larger share of them."""
 
 
 class Writer:
@@ -114,13 +114,14 @@ def train(
             hparams.declare()
         writer = Writer(journal, hparams, engine.records)
         stack.enter_context(view)
-        saved, cost, stopped = time.monotonic(), 0.0, False
+        begun = saved = time.monotonic()
+        cost, stopped = 0.0, False
         number = max(checkpoints.ticks(), default=0)
         for changed in engine.run(interrupt):
             writer.write(changed)
             view.update(engine.facts(), total=setup.trials, metric=setup.objective.name)
-            if time.monotonic() - saved > max(SAVE_EVERY, cost / SAVE_SHARE):
-                before = time.monotonic()
+            before = time.monotonic()
+            if before - saved > _pause(before - begun, cost):
                 number += 1
                 _save(engine, checkpoints, journal, number, setup)
                 saved = time.monotonic()
@@ -144,6 +145,16 @@ def train(
                 engine.records, table.group(engine.records, setup.objective, setup.study.aggregate), setup.objective
             )
     return engine, True
+
+
+def _pause(seconds: float, cost: float) -> float:
+    """Returns how long after the last checkpoint the next is due: one killed early loses no more than half of its time.
+
+    Args:
+      seconds: since this sitting began.
+      cost: seconds that the last checkpoint took.
+    """
+    return max(FIRST_SAVE, min(SAVE_EVERY, seconds / 2), cost / SAVE_SHARE)
 
 
 def _note_end(engine: Engine, checkpoints: Checkpoints, journal: Journal, folder: StudyFolder, setup: Setup) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib.util
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from hpjax.lanes import LaneProgram, Layout
 from hpjax.lengths import INT32_MAX
 from hpjax.objective import Objective
 from hpjax.settings.fields import Lines
-from hpjax.study import before, checks, samplers, schedulers
+from hpjax.study import before, checks, export, samplers, schedulers
 from hpjax.study.ask import Asker
 from hpjax.study.group import Group
 from hpjax.study.plan import Plan, Planner, equal_work
@@ -103,8 +102,8 @@ def make(config: Config, study: StudyConfig, narrowed: Callable[[Sampler, Space]
     if config.folds is not None and not any(text.partition("=")[0].strip() == "fold" for text in study.vary):
         study = dataclasses.replace(study, vary=Lines((*study.vary, f"fold=range({config.folds})")))
     study = dataclasses.replace(study, enqueue=before.absolute(study.enqueue), warm_start=before.absolute(study.warm_start))
-    if study.storage is not None and importlib.util.find_spec("optuna") is None:
-        raise ConfigError("storage needs Optuna, which is not installed; expected: pip install optuna")
+    if study.storage is not None:
+        export.check(study.storage)
     space = Space.parse(study.vary, config)
     if not {"warmup", *inert.WARMUP_SHAPE} & set(space.names):
         inert.check_warmup(config)

@@ -218,7 +218,9 @@ def run(
         config, settings = folder.adopt_study(asked, dataclasses.replace(parts.study, lanes=settings.lanes))
         if folder.resumed:
             if folder.extended is None and read_metadata(folder.path).get("status") == "done":
-                return load_study(folder.path)
+                found = load_study(folder.path)
+                _copied(found, parts, StudyView(config.progress))
+                return found
             if read_metadata(folder.path).get(SEARCH):
                 raise RunFolderError(f"'{folder.path}' holds a search of a person's own; expected a new name")
             if folder.extended is not None:
@@ -239,11 +241,17 @@ def run(
                 return Study(folder.path, parts.base, parts.study, engine.records)
             facts = closing.close(folder, parts, engine, view)
             folder.update_metadata(status="done", error=None, **facts)
-        if parts.study.storage is not None:
-            view.say(f"copying {len(engine.records)} trials to the storage")
-            best, searched = parts.objective, of_space(parts.space)
-            export(engine.records, parts.study.storage, folder.path.name, best.maximise, searched=searched, metric=best.name)
-    return Study(folder.path, parts.base, parts.study, engine.records)
+        study = Study(folder.path, parts.base, parts.study, engine.records)
+        _copied(study, parts, view)
+    return study
+
+
+def _copied(study: Study, parts: setup.Setup, view: StudyView) -> None:
+    """Copies a finished study into the storage that was asked for, what is not there yet."""
+    url, best = parts.study.storage, parts.objective
+    if url is not None:
+        view.say(f"copying {len(study.records)} trials to the storage")
+        export(study.records, url, study.path.name, best.maximise, searched=of_space(parts.space), metric=best.name)
 
 
 def _looking(callback: Callable[[Study], Any] | None, study: Study) -> Callable[[Engine], Any]:

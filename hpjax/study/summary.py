@@ -63,7 +63,7 @@ def text(
     lines.append(_counts(records, summaries, facts))
     if facts.get("repeats") is False:
         lines.append("warning: the winner, trained again by itself, did not give the same bits")
-    there = {name: what for name, what in _FILES.items() if (Path(path) / name).exists()}
+    there = {name: what for name, what in _FILES.items() if (Path(path) / name).exists() and (best or name != PARAMS)}
     width = max(map(len, there), default=0)
     lines.append(f"{path}:" if there else str(path))
     lines += [f"  {name:<{width}}  {what}" for name, what in there.items()]
@@ -117,7 +117,8 @@ def _winner(
     if second is not None and second.status == best.status:
         yield f"second: setting {second.setting}, {_value(second, by_number, objective)}"
         first, other = ([by_number[n].objective for n in one.numbers] for one in (best, second))
-        yield f"  {_told(difference(first, other, objective))}"
+        gap = objective.score(best.value) - objective.score(second.value)
+        yield f"  {_told(gap, difference(first, other, objective))}"
     if facts.get("edges"):
         yield f"at the edge of what was searched: {', '.join(facts['edges'])}; better values may lie beyond"
     if facts.get("test"):
@@ -135,13 +136,22 @@ def _value(one: SettingSummary, by_number: Mapping[int, TrialRecord], objective:
     return f"{words}, standard deviation {one.spread:.2g} over {len(values)} trials ({ends})"
 
 
-def _told(found: Difference) -> str:
+def _told(gap: float, found: Difference) -> str:
+    """Returns whether two settings can be told apart.
+
+    Args:
+      gap: the difference of what counts, means or medians.
+      found: that of the means, with its interval.
+    """
     if math.isnan(found.low):
-        return f"better by {found.value:.2g}; with one seed the noise is unknown: vary seed=range(n) to learn it"
+        return f"better by {gap:.2g}; with one seed the noise is unknown: vary seed=range(n) to learn it"
     ends = f"95 % interval of the difference: {found.low:.2g} to {found.high:.2g}"
+    words = f"better by {gap:.2g}"
+    if not math.isclose(gap, found.value, rel_tol=1e-9, abs_tol=1e-15):
+        words += f" (medians; the means differ by {found.value:.2g})"
     if found.low > 0:
-        return f"better by {found.value:.2g}, beyond seed noise ({ends})"
-    return f"better by {found.value:.2g}, within seed noise: these seeds cannot tell the two apart ({ends})"
+        return f"{words}, beyond seed noise ({ends})"
+    return f"{words}, within seed noise: these seeds cannot tell the two apart ({ends})"
 
 
 def _counts(records: Sequence[TrialRecord], summaries: Sequence[SettingSummary], facts: Mapping[str, Any]) -> str:

@@ -81,14 +81,15 @@ class Units:
         return min(running) if running else max((len(r.curve) for r in self._of(unit)), default=0)
 
     def _score(self, unit: Unit, evaluation: int) -> float:
-        """Returns the setting's score at an evaluation, more is better; -inf where a trial has diverged."""
+        """Returns the setting's score at an evaluation, more is better; -inf where a trial is infeasible there."""
         values = []
         for record in self._of(unit):
             if record.status == "diverged":
                 return -math.inf
             seen = [Evaluation(m.tick, m.value) for m in record.curve[:evaluation]]
             values.append(self._objective.of_run(seen))
-        if not values or math.isnan(values[0]):
+        # The median of numbers and a NaN would depend on their order.
+        if not values or any(map(math.isnan, values)):
             return -math.inf
         value = self._aggregate(values)
         return self._objective.score(value)

@@ -19,12 +19,12 @@ class Winner(NamedTuple):
     """What training the winner again gave.
 
     Attributes:
-      repeats: whether its measure there is the study's, bit for bit.
+      repeats: whether its measure there is the study's, bit for bit; None without a validation split to measure it on.
       test: loss and metrics over the test split; empty if there is none.
       result: its parameters and other variables there.
     """
 
-    repeats: bool
+    repeats: bool | None
     test: dict[str, float]
     result: dict[str, Any]
 
@@ -51,7 +51,7 @@ def again(group: Group, plan: Plan, record: TrialRecord, objective: Objective, d
             numbers, _ = evaluation.finish(of_lane, dataset.splits["val"][1], dataset.target_scale)
         if measured.tick == chosen:
             break
-    repeats = all(_same(numbers[name], measured.numbers[f"val/{name}"]) for name in numbers)
+    repeats = all(_same(numbers[name], measured.numbers[f"val/{name}"]) for name in numbers) if numbers else None
     test: dict[str, float] = {}
     if dataset.splits["test"][1] > 0:
         found = jax.device_get(group.evaluate(dataset.splits["test"]))

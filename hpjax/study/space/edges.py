@@ -9,7 +9,7 @@ from hpjax.study.space.expressions import Scope, evaluate, holds
 from hpjax.study.space.leaves import Leaf
 from hpjax.study.space.tree import Arithmetic, Conditional, Draw, Negative, Node, Number, Reference, nodes, tails
 
-Scale = Literal["log", "linear", "category"]
+Scale = Literal["log", "reflected", "linear", "category"]
 EDGE = 0.05
 """Share of a continuous range that is its edge."""
 
@@ -100,6 +100,8 @@ def _joined(sign: str, first: Scale | float, second: Scale | float) -> Scale:
         return "category" if any(not isinstance(one, str) for one in parts) or len(parts) == 1 else "linear"
     if any(not isinstance(one, str) and one <= 0 for one in parts):
         return "linear"
+    if sign == "-" and first == 1 and second == "log":
+        return "reflected"
     if sign in ("*", "/"):
         return "log" if "log" in parts else "linear"
     if sign == "**":
@@ -112,6 +114,8 @@ def _of_tails(shapes: list[Scale | float]) -> Scale:
     found = {one for one in shapes if isinstance(one, str)}
     if not found or "category" in found:
         return "category"
+    if found == {"reflected"} and len(set(shapes)) == 1:
+        return "reflected"
     return "log" if found == {"log"} and all(isinstance(one, str) or one > 0 for one in shapes) else "linear"
 
 
