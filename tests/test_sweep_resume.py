@@ -136,8 +136,7 @@ def test_a_study_killed_at_any_second_has_lost_no_more_than_half_of_its_time() -
         if now - saved > runner._pause(now, 0.05):
             saved = now
             saves.append(now)
-        assert now - saved <= max(1.01, now / 2 + 0.01, 10.01) and now - saved <= 10.01
-        assert now < 1.02 or now - saved <= max(now / 2, 1.0) + 0.02
+        assert now - saved <= min(max(now / 2, 1.0), 10.0) + 0.02
     assert len(saves) < 12
-    # A checkpoint that takes 0.3 s is made every 30 s.
+    # A checkpoint that takes 0.3 s is made every 30 s in the end.
     assert runner._pause(100.0, 0.3) == pytest.approx(30.0)

@@ -154,7 +154,7 @@ def _pause(seconds: float, cost: float) -> float:
       seconds: since this sitting began.
       cost: seconds that the last checkpoint took.
     """
-    return max(FIRST_SAVE, min(SAVE_EVERY, seconds / 2), cost / SAVE_SHARE)
+    return max(FIRST_SAVE, min(max(SAVE_EVERY, cost / SAVE_SHARE), seconds / 2))
 
 
 def _note_end(engine: Engine, checkpoints: Checkpoints, journal: Journal, folder: StudyFolder, setup: Setup) -> None:
