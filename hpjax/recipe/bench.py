@@ -75,9 +75,10 @@ class Bench:
         values = self.values(configs)
         return self.program.init(values, self.examples), values
 
-    def measure(self, states: TrialState, split: str) -> list[dict[str, float]]:
-        """Returns loss and metrics of each trial over a split, by name."""
+    def measure(self, states: TrialState, split: str, most: int = 4096) -> list[dict[str, float]]:
+        """Returns loss and metrics of each trial over a split's first examples, at most so many, by name."""
         start, size = self.dataset.splits[split]
+        size = min(size, most)
         found = jax.device_get(self.program.evaluate(states, self.examples, start, size))
         rows = []
         for lane in range(self._asked):

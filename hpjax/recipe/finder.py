@@ -8,6 +8,7 @@ import numpy as np
 from hpjax.recipe.bench import Bench, Curve
 from hpjax.recipe.context import Context, plain
 from hpjax.recipe.finding import Finding, Note
+from hpjax.recipe.initial import chances
 from hpjax.recipe.rates import spread
 
 LOW, HIGH, PER_DECADE = 1e-5, 10.0, 2
@@ -15,6 +16,10 @@ LOOKS = 10
 LEAST_STEPS, MOST_STEPS = 50, 200
 WORSE = 1.0
 """A rate is unstable where its loss ends above this share of the loss at the start."""
+OWN = 0.3
+"""Share of the best rate's gain below which the configured rate is remarked."""
+NOTHING = 0.98
+"""Share of the best constant's loss above which the validation loss says that nothing was learned."""
 USEFUL = 0.1
 """Share of the best rate's gain that a rate must bring to count as one that learns."""
 
@@ -38,11 +43,13 @@ def finder(context: Context) -> Finding:
     ramp = base.replace(
         schedule="exponential", gamma=growth, decay_steps=f"{max(steps - 1, 1)}steps", learning_rate=LOW, log_every="1steps"
     )
-    bench = Bench(base, context.dataset, len(rates))
-    _, curves = bench.run([base.replace(learning_rate=rate) for rate in rates], every, LOOKS)
+    own = float(config.learning_rate or rates[0])
+    bench = Bench(base, context.dataset, len(rates) + 1)
+    states, curves = bench.run([base.replace(learning_rate=rate) for rate in (*rates, own)], every, LOOKS)
+    val = [row["loss"] for row in bench.measure(states, "val")] if context.dataset.splits["val"][1] else []
     _, (along,) = bench.run([ramp], 1, steps)
     before = next((curve.losses[0] for curve in curves if math.isfinite(curve.losses[0])), math.nan)
-    ends = [_end(curve) for curve in curves]
+    *ends, end = [_end(curve) for curve in curves]
     tables = {
         "rates": {"learning_rate": rates, "loss": [end if math.isfinite(end) else math.nan for end in ends]},
         "ramp": {"learning_rate": [LOW * growth ** (t / max(steps - 1, 1)) for t in range(steps)], "loss": along.losses},
@@ -50,7 +57,8 @@ def finder(context: Context) -> Finding:
     facts = read(rates, ends, before, tables["ramp"]["learning_rate"], along.losses)
     seconds = curves[0].seconds[-1] if len(curves[0].seconds) > 1 else math.nan
     facts["trial_steps_per_second"] = (LOOKS - 1) * every * len(rates) / seconds if seconds else math.nan
-    facts["steps"] = steps
+    facts |= {"steps": steps, "own": own, "own_loss": end, "val_loss": val[int(np.argmin(ends))] if val else math.nan}
+    facts["constant"] = chances(bench.program.trial, context)[1]
     return _finding(facts, tables, config.optimizer, steps)
 
 
@@ -117,9 +125,30 @@ def _finding(facts: dict[str, float], tables: dict[str, dict[str, list[float]]],
                 "warmup, gradient clipping (--clip_norm=1) or normalisation layers widen it",
             )
         )
+    notes += [note for note in (_of_own(facts), _of_labels(facts)) if note is not None]
     low, high = worth_trying(facts)
     advice = f"the search takes rates from {low:.2g} to {high:.2g}"
     return Finding("lr", tuple(notes), settings={"learning_rate": f"{best:.3g}"}, advice=advice, tables=tables, facts=facts)
+
+
+def _of_own(facts: Mapping[str, float]) -> Note | None:
+    """Returns what is to be said of the rate that the config has."""
+    own, end, best = facts["own"], facts["own_loss"], facts["best"]
+    if facts["before"] - end > OWN * facts["gain"]:
+        return None
+    word, remedy = ("high", "lower it, or add warmup") if own > best else ("low", "raise it")
+    seen = f"the configured rate, {own:.2g}, is too {word}: loss {end:.3g} where {best:.2g} comes to {facts['loss']:.3g}"
+    return Note("configured_rate", "warning", seen, remedy)
+
+
+def _of_labels(facts: Mapping[str, float]) -> Note | None:
+    """Returns a warning where training on the inputs is worth nothing on others."""
+    val, constant = facts["val_loss"], facts["constant"]
+    if not val > NOTHING * constant:
+        return None
+    seen = f"the validation loss, {val:.3g} after {facts['steps']:.0f} steps, is no better than a constant's, {constant:.3g}"
+    remedy = "check that labels belong to their inputs (shuffled?), in both splits; else a larger model or longer training"
+    return Note("labels", "warning", seen, remedy)
 
 
 def _end(curve: Curve) -> float:

@@ -14,6 +14,7 @@ from hpjax.recipe.context import Context, plain
 from hpjax.recipe.data_checks import data_notes
 from hpjax.recipe.finding import Finding, Note
 from hpjax.recipe.layer_checks import layer_notes, layer_table
+from hpjax.recipe.schedule_checks import schedule_notes
 from hpjax.resolve import static_settings
 from hpjax.trial import Trial
 
@@ -33,6 +34,7 @@ def initial(context: Context) -> Finding:
     chance, constant = chances(bench.program.trial, context)
     table = layer_table(bench, config, state)
     notes = [*_loss_notes(before, chance, constant), *data_notes(context.dataset), *layer_notes(table)]
+    notes += schedule_notes(context.config, context.dataset.splits["train"][1])
     facts = {"loss": before, "chance": chance, "constant": constant, "parameters": _size(state.params)}
     failed = not np.isfinite(before)
     advice = "no step below can say anything before the loss is finite" if failed else ""

@@ -10,7 +10,7 @@ import numpy as np
 
 from hpjax.batch import Examples
 from hpjax.config import Config
-from hpjax.inspection.layers import activations, by_path
+from hpjax.inspection.layers import OUTPUT, activations, by_path
 from hpjax.recipe.bench import Bench
 from hpjax.recipe.finding import Note, Table
 from hpjax.trial import TrialState
@@ -69,7 +69,10 @@ def layer_notes(table: Table) -> Iterator[Note]:
     rows = list(zip(*(table[name] for name in ("layer", "kind", "size", "dead")), strict=True))
     given = [(name, size, dead) for name, kind, size, dead in rows if kind == "activation"]
     gradients = [(name, size) for name, kind, size, _ in rows if kind == "gradient"]
-    dead = [(name, share) for name, _, share in given if share > DEAD and name != "output"]
+    # What gives the outputs may begin at 0: then the loss begins at chance.
+    last = {name for name, size, share in given if (size, share) in [row[1:] for row in given if row[0] == OUTPUT]}
+    hidden = [row for row in given if row[0] not in last]
+    dead = [(name, share) for name, _, share in hidden if share > DEAD]
     if dead:
         name, share = max(dead, key=lambda one: one[1])
         yield Note(
@@ -87,7 +90,7 @@ def layer_notes(table: Table) -> Iterator[Note]:
             f"the activations of {name} have a size of {largest:.3g}",
             "initialise smaller, or add normalisation layers",
         )
-    silent = [name for name, size, share in given if size == 0]
+    silent = [name for name, size, _ in hidden if size == 0]
     if silent:
         yield Note(
             "silent_layers",
@@ -99,7 +102,8 @@ def layer_notes(table: Table) -> Iterator[Note]:
     if gradients and top == 0:
         yield Note("vanishing_gradients", "failed", "every gradient is 0", "the loss does not depend on the parameters")
         return
-    gone = [name for name, size in gradients if size < VANISHED * top]
+    # A bias alone may have none: it cancels where the classes are balanced, or a norm follows.
+    gone = [name for name, size in gradients if size < VANISHED * top and not name.endswith("bias")]
     if gone:
         names = ", ".join(gone[:3]) + (f" and {len(gone) - 3} more" if len(gone) > 3 else "")
         seen = f"no gradient to speak of comes to {names} (below {VANISHED:g} of the largest)"

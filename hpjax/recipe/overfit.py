@@ -15,7 +15,7 @@ from hpjax.recipe.rates import STARTING_RANGES, spread
 EXAMPLES = 32
 LOOKS, STEPS_A_LOOK = 10, 30
 RATES = 6
-LEARNED, HALF = 0.05, 0.5
+LEARNED, HALF = 0.1, 0.5
 """Shares of the loss at the start that the best rate must come below: learned by heart, and not even begun."""
 
 
