@@ -61,7 +61,7 @@ def chances(trial: Trial, context: Context) -> tuple[float, float]:
 
     zeros = jnp.zeros((*shape, dataset.outputs))
     best = _best_constant(trial.loss, dataset.outputs, np.asarray(y))
-    return mean(zeros), float("nan") if best is None else mean(zeros + jnp.asarray(best))
+    return mean(zeros), float("nan") if best is None else mean(jnp.broadcast_to(jnp.asarray(best), zeros.shape))
 
 
 def _best_constant(loss: str, outputs: int, y: np.ndarray) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from hpjax.recipe.rates import STARTING_RANGES, spread
 
 EXAMPLES = 32
 LOOKS, STEPS_A_LOOK = 10, 30
-RATES = 6
+RATES = 8
 LEARNED, HALF = 0.1, 0.5
 """Shares of the loss at the start that the best rate must come below: learned by heart, and not even begun."""
 
@@ -32,7 +32,7 @@ def overfit(context: Context) -> Finding:
         log_every=f"{STEPS_A_LOOK}steps",
     )
     low, high = STARTING_RANGES.get(config.optimizer, (1e-4, 1e-1))
-    rates = spread(low / 10, high, RATES)
+    rates = spread(low / 10, high * 10, RATES)
     bench = Bench(config, small, RATES)
     states, _ = bench.init([config.replace(learning_rate=rate) for rate in rates])
     before = bench.measure(states, "train")[0]["loss"]
@@ -56,7 +56,7 @@ def overfit(context: Context) -> Finding:
             "failed",
             figures,
             "look for inputs that do not reach the loss, labels in another order than inputs, frozen or dead "
-            "layers, and a loss that does not fit the outputs",
+            "layers, a model that is far too small, and a loss that does not fit the outputs",
         )
         advice = "a network that cannot learn a few examples by heart learns nothing from many"
         return Finding("overfit", (note,), advice=advice, stops=True, tables=tables, facts=facts)
