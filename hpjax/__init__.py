@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
     configure_devices = configure
     from hpjax.errors import HpjaxError as HpjaxError
+    from hpjax.recipe.recipe import Tuned as Tuned
+    from hpjax.recipe.recipe import run_tune as run_tune
     from hpjax.result import Result as Result
     from hpjax.runner import run as run
     from hpjax.study.search import Search as Search
@@ -26,9 +28,11 @@ _LAZY = {
     "configure_devices": ("hpjax.devices", "configure"),
     "Search": ("hpjax.study.search", "Search"),
     "Study": ("hpjax.study.study", "Study"),
+    "Tuned": ("hpjax.recipe.recipe", "Tuned"),
     "load_study": ("hpjax.study.study", "load_study"),
     "run": ("hpjax.runner", "run"),
     "run_sweep": ("hpjax.study.study", "run_sweep"),
+    "run_tune": ("hpjax.recipe.recipe", "run_tune"),
 }
 _MODULES = ("data", "inspection", "losses", "metrics", "models", "ops", "optimizers", "sample", "schedules")
 """Modules that are there without being imported by name: `hpjax.schedules.create(...)`."""
@@ -39,11 +43,13 @@ __all__ = [
     "Result",
     "Search",
     "Study",
+    "Tuned",
     "__version__",
     "configure_devices",
     "load_study",
     "run",
     "run_sweep",
+    "run_tune",
 ]
 
 

@@ -63,9 +63,9 @@ def test_inputs_that_are_not_normalised_are_named():
 def test_one_feature_that_dwarfs_the_others_is_named(rng):
     table = rng.normal(size=(200, 5)).astype(np.float32)
     table[:, 2] *= 1e4
-    notes = list(data_notes(dataclasses.replace(digits(), x=table, y=np.arange(200, dtype=np.int32) % 10,
-                                                splits={"train": (0, 180), "val": (180, 20), "test": (200, 0)})))  # fmt: skip
-    (note,) = (note for note in notes if note.rule == "standardised")
+    splits = {"train": (0, 180), "val": (180, 20), "test": (200, 0)}
+    found = data_notes(dataclasses.replace(digits(), x=table, y=np.arange(200, dtype=np.int32) % 10, splits=splits))
+    (note,) = (note for note in found if note.rule == "standardised")
     assert note.verdict == "warning" and "one feature spreads" in note.evidence
 
 

@@ -14,7 +14,7 @@ from hpjax.errors import ConfigError, did_you_mean
 from hpjax.ops import native
 from hpjax.recipe.context import Clock, Context, Memory
 from hpjax.recipe.finding import Finding, Verdict, worst
-from hpjax.recipe.folder import REPORT, RecipeFolder
+from hpjax.recipe.folder import FOUND, REPORT, RecipeFolder
 from hpjax.runfolder import FLAGS
 from hpjax.runner import failure_noted, git_revision, versions
 from hpjax.settings.recipe import STEPS
@@ -24,6 +24,9 @@ from hpjax.study.space import Space
 
 SHARES = {"batch": 0.1, "coarse": 0.3, "refine": 0.25}
 """Shares of the budget that steps may take which could take any time; a search leaves the rest to the seeds of the best."""
+
+GOES_ON_FROM = {"refine": ("coarse",), "confirm": ("refine", "coarse"), "curves": ("confirm", "refine", "coarse")}
+"""Steps, and those of which one must come before."""
 
 Findings = Mapping[str, Finding]
 Step = Callable[[Context, Findings], Finding]
@@ -86,6 +89,7 @@ def run(config: Config, recipe: TuneConfig) -> Tuned:
         resolve.resolve(config),
         dataclasses.replace(recipe, steps=tuple(s for s in STEPS if s in recipe.steps)),
     )
+    _check_order(recipe)
     if resolved.init_from is not None:
         raise ConfigError("init_from is set; expected a recipe from scratch (fine-tuning is searched with hpjax.sweep)")
     dataset = build.load(resolved)
@@ -115,6 +119,17 @@ def run(config: Config, recipe: TuneConfig) -> Tuned:
             tuned = Tuned(folder.path, context.config, findings)
             _close(folder, tuned)
     return tuned
+
+
+def _check_order(recipe: TuneConfig) -> None:
+    """Refuses a step without the one that it goes on from, unless the folder may hold it already."""
+    if recipe.study is not None and (Path(recipe.study) / FOUND).is_dir():
+        return
+    for step, before in GOES_ON_FROM.items():
+        if step in recipe.steps and not set(before) & set(recipe.steps):
+            raise ConfigError(
+                f"step '{step}' goes on from '{before[-1]}', which was not made; expected --steps={before[-1]},{step}"
+            )
 
 
 def _steps(context: Context, folder: RecipeFolder, steps: tuple[str, ...]) -> dict[str, Finding]:

@@ -109,8 +109,9 @@ def _search(
         resume=True,
     )
 
-    def late(_: Study) -> bool:
-        return context.clock.used > deadline
+    def late(study: Study) -> bool:
+        # A budget that the compiler uses up alone would end in nothing.
+        return context.clock.used > deadline and sum(one.status in ENDED for one in study.records) >= LEAST_TRIALS
 
     study = run_sweep(
         config, dict(space), callback=late, trials=trials, sampler=sampler, scheduler="asha", study=str(context.path / name)

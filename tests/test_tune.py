@@ -1,0 +1,117 @@
+"""`hpjax.tune` as a whole on digits: found, written, gone on with after a kill, and bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import hpjax
+from hpjax import tune
+from hpjax.errors import ConfigError, RunFolderError
+from hpjax.recipe.finding import Finding
+from hpjax.recipe.recipe import run_tune
+from hpjax.settings.recipe import STEPS
+
+FLAGS = [
+    "--dataset=digits", "--model=mlp", "--hidden_sizes=16", "--optimizer=adamw", "--batch_size=64", "--train_steps=200",
+    "--schedule=cosine", "--test_fraction=0.2", "--tensorboard=false",
+]  # fmt: skip
+VARY = ["--vary=learning_rate=log(1e-3,1e-1)", "--vary=weight_decay=log(1e-4,1e-1)"]
+
+
+def command(folder: Path, *more: str) -> int:
+    return tune.main(["hpjax.tune", *FLAGS, f"--study={folder}", *more])
+
+
+def test_the_whole_recipe_on_digits(tmp_path, capsys):
+    folder = tmp_path / "tune"
+    begun = time.monotonic()
+    assert command(folder, "--budget=60s", "--confirm_seeds=2", *VARY) == 0
+    seconds = time.monotonic() - begun
+    said = capsys.readouterr().out
+    found = {path.stem: Finding.from_json(json.loads(path.read_text())) for path in (folder / "steps").iterdir()}
+    assert set(found) == set(STEPS)
+    for step in STEPS:
+        assert f"{step}: {found[step].verdict} (" in said
+    assert found["confirm"].facts["best"]["value"] > 0.9
+    assert found["confirm"].facts["test"]["test/accuracy"] > 0.9
+    assert (folder / "report.md").read_text().startswith("# mlp on digits")
+    metadata = json.loads((folder / "metadata.json").read_text())
+    assert metadata["status"] == "done"
+    # Each step's own time, and what came before and after them.
+    assert sum(one.seconds for one in found.values()) <= seconds
+    best = hpjax.Config(**dict(flag[2:].split("=", 1) for flag in FLAGS))
+    assert best.model == "mlp"
+    capsys.readouterr()
+    # The same again is read from the folder; other flags are refused.
+    begun = time.monotonic()
+    assert command(folder, "--budget=60s", "--confirm_seeds=2", *VARY) == 0
+    assert time.monotonic() - begun < seconds / 2
+    assert command(folder, "--budget=60s", "--confirm_seeds=3", *VARY) == 2
+    assert "holds a recipe with other flags (confirm_seeds 2 -> 3)" in capsys.readouterr().err
+    # The winner's flagfile trains.
+    trained = subprocess.run(
+        [sys.executable, "-m", "hpjax.train", f"--flagfile={folder / 'best.flags'}", f"--run_dir={tmp_path / 'run'}"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+
+
+def test_a_killed_recipe_goes_on_where_it_was(tmp_path):
+    folder = tmp_path / "tune"
+    words = [sys.executable, "-m", "hpjax.tune", *FLAGS, f"--study={folder}", "--steps=initial,gradient,overfit"]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not (folder / "steps" / "initial.json").exists():
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    before = (folder / "steps" / "initial.json").stat().st_mtime_ns
+    again = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert (folder / "steps" / "initial.json").stat().st_mtime_ns == before
+    assert "initial: " not in again.stdout
+    assert {path.stem for path in (folder / "steps").iterdir()} == {"initial", "gradient", "overfit"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--budget=10"], "budget is '10'; expected a time: 90s, 10min or 2h"),
+        (["--budget=0s"], "budget is '0s'; expected a time"),
+        (["--steps=lr,corse"], "steps is 'lr,corse'; expected some of initial"),
+        (["--confirm_seeds=1"], "confirm_seeds is '1'"),
+        (["--vary=learning_rte=log(1e-3,1)"], "learning_rte"),
+        (["--trials=3"], "flag 'trials' is unknown"),
+        (["--init_from=somewhere"], "init_from is set; expected a recipe from scratch"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_no_folder(tmp_path, capsys, flags, message):
+    assert command(tmp_path / "tune", *flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("hpjax.tune: ") and error.count("\n") == 1
+    assert message in error
+    assert not (tmp_path / "tune").exists()
+
+
+def test_a_step_needs_the_one_that_it_goes_on_from(tmp_path):
+    config = hpjax.Config(**dict(flag[2:].split("=", 1) for flag in FLAGS))
+    with pytest.raises(ConfigError, match="step 'refine' goes on from 'coarse', which was not made"):
+        run_tune(config, steps="refine", study=tmp_path / "tune")
+    with pytest.raises(ConfigError, match="setting 'budgt' is unknown; did you mean 'budget'"):
+        run_tune(config, budgt="1min")
+
+
+def test_a_recipe_does_not_take_a_runs_place(tmp_path):
+    config = hpjax.Config(**dict(flag[2:].split("=", 1) for flag in FLAGS)).replace(train_steps="2", progress=False)
+    hpjax.run(config.replace(run_dir=str(tmp_path / "run")))
+    with pytest.raises(RunFolderError, match="holds a run or a study, not a recipe"):
+        run_tune(config, study=tmp_path / "run")
