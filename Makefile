@@ -5,7 +5,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 JOBS ?= 2
 
-.PHONY: demo test lint bench lock clean
+.PHONY: demo test lint bench sanitize lock clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +34,15 @@ test: lint
 
 bench: $(VENV)/installed-test
 	$(RUN) -m benchmarks
+
+# The native handlers under AddressSanitizer and UBSan, for SECONDS on random calls (kernels/tests; needs g++ or clang++).
+SECONDS ?= 120
+sanitize: $(VENV)/installed-test
+	$(RUN) -m pip install --quiet --disable-pip-version-check cmake ninja
+	PATH="$(abspath $(VENV))/bin:$$PATH" cmake -S kernels -B build/sanitize -G Ninja -DHPJAX_SANITIZE=ON \
+	  -DPython_EXECUTABLE="$(abspath $(RUN))" >/dev/null
+	$(VENV)/bin/ninja -C build/sanitize
+	build/sanitize/sanitize $(SECONDS)
 
 # What CI ran with, names and versions only.
 lock: $(VENV)/installed-test

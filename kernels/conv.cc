@@ -8,6 +8,8 @@ namespace hpjax {
 using Bytes = ffi::Buffer<ffi::U8>;
 using Numbers = ffi::Span<const int64_t>;
 
+constexpr int64_t MOST = int64_t{1} << 24;  // of any size: products of two stay far below 2^63
+
 // Reads a convolution's sizes; returns what does not fit, or an empty text.
 static std::string read(Conv& c, const Array& x, const Array& kernel, Numbers size, Numbers stride, Numbers dilation,
                         Numbers before, int64_t activation, bool pool) {
@@ -24,8 +26,10 @@ static std::string read(Conv& c, const Array& x, const Array& kernel, Numbers si
   if (ks[2] != c.channels) return "channels";
   for (int64_t s : {c.height, c.width, c.channels, c.taps_down, c.taps_across, c.features, c.rows, c.columns, c.stride_down,
                     c.stride_across, c.dilation_down, c.dilation_across})
-    if (s < 1 || s > (int64_t{1} << 24)) return "sizes";
-  if (c.above < 0 || c.left < 0 || c.taps_down > MOST_TAPS || c.taps_across > MOST_TAPS) return "padding or taps";
+    if (s < 1 || s > MOST) return "sizes";
+  if (c.taps_down > MOST_TAPS || c.taps_across > MOST_TAPS) return "taps";
+  for (int64_t s : {c.above, c.left})
+    if (s < 0 || s > MOST) return "padding";
   // Scratch is of a few pictures; what would not fit a signed 32-bit offset is refused.
   const double padded = double((c.rows - 1) * c.stride_down + (c.taps_down - 1) * c.dilation_down + 1 + c.above) *
                         double((c.columns - 1) * c.stride_across + (c.taps_across - 1) * c.dilation_across + 1 + c.left);

@@ -163,9 +163,11 @@ static void cotangent(const ConvBackward& c, int64_t n, int64_t stride, float* t
         for (int64_t i = 0; i < valid; ++i) bits[i] = c.ties[at + i];
         I count = (bits & 1) + ((bits >> 1) & 1) + ((bits >> 2) & 1) + ((bits >> 3) & 1);
         g /= __builtin_convertvector(count | (count == 0), V);
+        // No value equals a maximum that is NaN, and so is its gradient, wherever it goes.
+        const V rest = select(count == 0, splat(__builtin_nanf("")), V{});
         float* first = to + (2 * row * c.columns + 2 * column) * stride + f;
         for (int i = 0; i < 4; ++i)
-          store(first + ((i / 2) * c.columns + i % 2) * stride, select((bits & (1 << i)) != 0, g, V{}));
+          store(first + ((i / 2) * c.columns + i % 2) * stride, select((bits & (1 << i)) != 0, g, rest));
       }
 }
 
@@ -262,6 +264,9 @@ static void gradient_of_input(const ConvBackward& c) {
   }
 }
 
+// Floats of taps laid side by side: more would take gigabytes, and their places would not fit 32 bits.
+constexpr int64_t MOST_GATHERED = int64_t{1} << 26;
+
 static void gradient_of_kernel(const ConvBackward& c) {
   const Padded in = input(c);
   const Runs runs = forward_runs(c, in);
@@ -273,7 +278,7 @@ static void gradient_of_kernel(const ConvBackward& c) {
   float* sums = scratch(PANELS, depth * stride);
   for (int64_t i = 0; i < depth * stride; ++i) sums[i] = 0;
   // Taps of few channels would make short tiles: they are laid side by side first.
-  const bool gathered = runs.length < MR && runs.count > 1;
+  const bool gathered = runs.length < MR && runs.count > 1 && points * depth <= MOST_GATHERED;
   float* taps = gathered ? scratch(PICTURE, points * depth) : nullptr;
   int32_t* offsets = reinterpret_cast<int32_t*>(scratch(OFFSETS, points));
   for (int64_t i = 0; i < points; ++i)
