@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hpjax.config import Config
 from hpjax.errors import ConfigError
-from hpjax.ops import conv, dense, native, native_conv, native_dense
+from hpjax.ops import conv, conv1d, dense, native, native_conv, native_dense
 from hpjax.resolve import resolve
 
 if native.missing() is not None and not os.environ.get("HPJAX_REQUIRE_NATIVE"):
@@ -233,6 +233,118 @@ def test_convolutions_and_their_gradients(
     for found, right, square in zip(pullback(cotangent), to, sizes, strict=True):
         least = max(float(square.sum()), 1e-30)
         assert relative(found, right, np.asarray(least)) < 4 * bound(max(depth, batch * out[0] * out[1]))
+
+
+@DRAWN
+@given(
+    batch=st.integers(1, 3),
+    length=st.integers(1, 40),
+    channels=st.integers(1, 19),
+    features=st.integers(1, 37),
+    taps=st.integers(1, 9),
+    stride=st.integers(1, 4),
+    pads=st.tuples(st.integers(0, 5), st.integers(0, 5)),
+    dilation=st.integers(1, 3),
+    activation=st.sampled_from(["none", "relu", "gelu"]),
+    biased=st.booleans(),
+)
+def test_convolutions_in_one_dimension(
+    instructions, rng, batch, length, channels, features, taps, stride, pads, dilation, activation, biased
+):
+    if length + sum(pads) < (taps - 1) * dilation + 1:
+        return
+    # As above: where relu decides, sums that are exact.
+    draw = whole if activation == "relu" else normal
+    x, kernel = draw(rng, batch, length, channels), draw(rng, taps, channels, features)
+    bias = draw(rng, features) + np.float32(0.5) if biased else None
+
+    def run(x, kernel):
+        how = {"stride": stride, "padding": pads, "dilation": dilation, "activation": activation}
+        return conv1d(x, kernel, bias, **how, form="native")
+
+    assert "hpjax_conv" in str(jax.make_jaxpr(run)(x, kernel))
+    y, pullback = jax.vjp(run, x, kernel)
+    cotangent = draw(rng, *y.shape)
+    how = (1, stride), ((0, 0), pads), (1, dilation)
+    inside, back = convolved(x[:, None], kernel[None], *how)
+    squares, squared_back = convolved(x[:, None] ** 2, kernel[None] ** 2, *how)
+    offset = bias if biased else np.zeros(features)
+    before = inside[:, 0] + offset
+    # No activation is steeper than 1.13, nor changes its steepness by more than that.
+    # A kernel may see nothing but padding.
+    least = np.asarray(max(float((squares + offset**2).sum()), 1e-30))
+    assert relative(y, ACTIVATIONS[activation](before), least) < 1.2 * bound(taps * channels)
+    inner = derivative(activation, before) * cotangent
+    size = cotangent.astype(float) ** 2 * (1 + (squares[:, 0] + offset**2 if activation == "gelu" else 0))
+    for found, right, square in zip(pullback(cotangent), back(inner[:, None]), squared_back(size[:, None]), strict=True):
+        least = np.asarray(max(float(square.sum()), 1e-30))
+        assert relative(found, right.reshape(found.shape), least) < 4 * bound(max(taps * channels, y.size // features))
+
+
+def test_one_dimension_is_a_picture_of_one_row_bit_for_bit(instructions, rng):
+    x, kernel, bias = normal(rng, 3, 17, 4), normal(rng, 5, 4, 6), normal(rng, 6)
+    found = conv1d(x, kernel, bias, stride=2, dilation=2, activation="relu")
+    expected = conv(x[:, None], kernel[None], bias, stride=(1, 2), dilation=(1, 2), activation="relu")
+    np.testing.assert_array_equal(found, expected[:, 0])
+
+
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_travel_through_products(instructions, rng, special):
+    """To the sums that they are a term of, and to no other; 0 times infinity is NaN."""
+    for place in range(3):
+        arrays = [normal(rng, 7, 13), normal(rng, 13, 18), normal(rng, 18)]
+        arrays[0][3] = 0
+        arrays[place][(2, 5)[-arrays[place].ndim :]] = special
+        x, kernel, bias = (a.astype(float) for a in arrays)
+        with np.errstate(invalid="ignore"):
+            expected = x @ kernel + bias
+        y, pullback = jax.vjp(dense, *arrays)
+        assert_alike(y, expected)
+        cotangent = normal(rng, 7, 18)
+        cotangent[6, 17] = special
+        with np.errstate(invalid="ignore"):
+            gradients = cotangent.astype(float) @ kernel.T, x.T @ cotangent.astype(float), cotangent.astype(float).sum(0)
+        jax.tree.map(assert_alike, pullback(cotangent), gradients)
+
+
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("stride", "dilation"), [((1, 1), (1, 1)), ((2, 1), (1, 1)), ((1, 2), (2, 1))])
+def test_nan_and_infinity_travel_through_convolutions(instructions, rng, special, stride, dilation):
+    """As above; the zeros of the padding are terms too."""
+    how = stride, ((1, 1), (2, 0)), dilation
+    run = lambda x, kernel: conv(x, kernel, stride=stride, padding=how[1], dilation=dilation, form="native")  # noqa: E731
+    for place in range(2):
+        arrays = [normal(rng, 2, 7, 9, 3), normal(rng, 3, 3, 3, 5)]
+        arrays[place][1, 2, 2, 1] = special
+        with np.errstate(invalid="ignore"):
+            expected, _ = convolved(*arrays, *how)
+        assert_alike(run(*arrays), expected)
+    arrays = [normal(rng, 2, 7, 9, 3), normal(rng, 3, 3, 3, 5)]
+    y, pullback = jax.vjp(run, *arrays)
+    cotangent = normal(rng, *y.shape)
+    cotangent[0, 1, 2, 4] = special
+    with np.errstate(invalid="ignore"):
+        jax.tree.map(assert_alike, pullback(cotangent), convolved(*arrays, *how)[1](cotangent.astype(float)))
+
+
+def assert_alike(found, expected):
+    """The same NaN and infinities, and the rest up to rounding."""
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+    infinite = np.isinf(expected)
+    np.testing.assert_array_equal(np.asarray(found)[infinite], expected[infinite])
+    finite = np.isfinite(expected)
+    np.testing.assert_allclose(np.asarray(found)[finite], expected[finite], rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_of_a_pooled_nan_is_nan(instructions, rng):
+    """No value of a square equals its maximum then: what XLA makes of it is 0 times infinity, in all four places."""
+    x = normal(rng, 1, 4, 4, 3)
+    x[0, 1, 2, 1] = np.nan
+    one = np.eye(3, dtype=np.float32)[None, None]
+    for form in ("native", "lax"):
+        gradient = jax.grad(lambda x, form=form: (conv(x, one, pool=True, form=form)[..., 1]).sum())(x)
+        assert np.isnan(gradient[0, :2, 2:, 1]).all(), form
+        assert np.isfinite(gradient[0, 2:, :, 1]).all() and np.isfinite(gradient[0, :, :2, 1]).all(), form
 
 
 def test_ties_share_the_gradient(instructions):

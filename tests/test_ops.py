@@ -10,7 +10,7 @@ import pytest
 from flax import linen as nn
 
 from hpjax.errors import ConfigError
-from hpjax.ops import ACTIVATIONS, Conv, Dense, avg_pool, conv, dense, max_pool
+from hpjax.ops import ACTIVATIONS, Conv, Conv1d, Dense, avg_pool, conv, conv1d, dense, max_pool
 
 # The package's attribute of that name is the function.
 conv_module = importlib.import_module("hpjax.ops.conv")
@@ -239,6 +239,54 @@ def test_max_pool_is_torch_max_pool2d(torch, rng, shape, size):
     np.testing.assert_array_equal(gradient, expected_gradient)
 
 
+def torch_conv1d(torch, stride, padding, dilation):
+    """Returns conv1d with the operator's axes."""
+
+    def function(x, kernel, bias):
+        x = torch.nn.functional.pad(x.permute(0, 2, 1), padding)
+        kernel = kernel.permute(2, 1, 0).contiguous()
+        return torch.nn.functional.conv1d(x.contiguous(), kernel, bias, stride, dilation=dilation).permute(0, 2, 1)
+
+    return function
+
+
+@forms
+@pytest.mark.parametrize(
+    ("x_shape", "kernel_shape", "stride", "padding", "dilation"),
+    [
+        ((2, 9, 3), (3, 3, 4), 1, (1, 1), 1),
+        ((1, 8, 1), (2, 1, 1), 1, (0, 0), 1),
+        ((3, 13, 2), (4, 2, 5), 3, (2, 0), 1),
+        ((2, 11, 4), (3, 4, 2), 2, (0, 5), 3),
+        ((2, 1, 3), (5, 3, 2), 1, (2, 2), 1),
+        ((4, 7, 1), (1, 1, 6), 2, (0, 0), 1),
+    ],
+)
+def test_conv1d_is_torch_conv1d(torch, rng, x_shape, kernel_shape, stride, padding, dilation, form):
+    arguments = normal(rng, x_shape), normal(rng, kernel_shape), normal(rng, kernel_shape[2:])
+    ours = lambda x, k, b: conv1d(x, k, b, stride=stride, padding=padding, dilation=dilation, form=form)  # noqa: E731
+    output, cotangent, gradients = value_and_gradients(ours, arguments, rng)
+    theirs = torch_conv1d(torch, stride, padding, dilation)
+    expected, expected_gradients = torch_value_and_gradients(torch, theirs, arguments, cotangent)
+    size, gradient_sizes = sizes_of_terms(torch, theirs, arguments, cotangent)
+    assert output.shape == expected.shape
+    assert relative(output, expected, size) < tolerance(np.prod(kernel_shape[:2]))
+    places = output.shape[0] * output.shape[1]
+    terms = (kernel_shape[0] * kernel_shape[2], places, places)
+    for gradient, wanted, k, gradient_size in zip(gradients, expected_gradients, terms, gradient_sizes, strict=True):
+        assert relative(gradient, wanted, gradient_size) < tolerance(k)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize(("padding", "pads"), [("SAME", (1, 2)), ("VALID", (0, 0))])
+def test_conv1d_pads_by_name_and_activates(rng, padding, pads, activation):
+    """An odd place more is added behind."""
+    x, kernel, bias = normal(rng, (2, 9, 3)), normal(rng, (4, 3, 5)), normal(rng, (5,))
+    named = conv1d(x, kernel, bias, padding=padding, activation=activation)
+    np.testing.assert_array_equal(named, ACTIVATIONS[activation](conv1d(x, kernel, bias, padding=pads)))
+    assert conv1d(x, kernel, stride=2).shape == (2, 5, 5)
+
+
 @pytest.mark.parametrize(
     ("shape", "size", "stride", "padding"),
     [((2, 8, 7, 3), 3, 2, 1), ((2, 9, 6, 2), 3, 1, 0), ((1, 7, 7, 1), 2, 3, 1)],
@@ -288,8 +336,14 @@ def test_avg_pool_is_torch_avg_pool2d(torch, rng, shape, size):
             (2, 6, 5, 3),
         ),
         (Conv(4, (2, 3), (2, 1), "VALID"), nn.Conv(4, (2, 3), (2, 1), "VALID"), (2, 6, 5, 3)),
+        (Conv1d(4), nn.Conv(4, (3,)), (2, 6, 3)),
+        (
+            Conv1d(4, 2, 2, (1, 0), 3, use_bias=False),
+            nn.Conv(4, (2,), 2, [(1, 0)], kernel_dilation=3, use_bias=False),
+            (2, 9, 3),
+        ),
     ],
-    ids=["Dense", "Conv", "Dense without bias", "Conv padded without bias", "Conv strided"],
+    ids=["Dense", "Conv", "Dense without bias", "Conv padded without bias", "Conv strided", "Conv1d", "Conv1d dilated"],
 )
 def test_layers_are_linens(rng, ours, theirs, shape):
     """The same parameters, drawn alike from the same key, and the same outputs."""
@@ -320,6 +374,30 @@ def test_conv_refuses_shapes_that_do_not_fit(x, kernel, bias):
 
 @pytest.mark.parametrize(
     ("x", "kernel", "bias"),
+    [
+        ((8, 2), (3, 2, 4), (4,)),
+        ((2, 8, 2), (3, 1, 4), (4,)),
+        ((2, 8, 8, 1), (3, 3, 1, 4), (4,)),
+        ((2, 8, 1), (3, 1, 4), (3,)),
+        ((2, 8, 1), (3, 1, 4), (1, 4)),
+    ],
+)
+def test_conv1d_refuses_shapes_that_do_not_fit(x, kernel, bias):
+    with pytest.raises(ValueError, match=r"^conv1d: ") as error:
+        conv1d(jnp.ones(x), jnp.ones(kernel), jnp.ones(bias))
+    assert all(str(shape) in str(error.value) for shape in (x, kernel, bias))
+
+
+@pytest.mark.parametrize(
+    ("padding", "reason"), [("VALID", "VALID padding adds nothing"), ((1, 0), r"padding \(1, 0\) adds too little")]
+)
+def test_conv1d_of_a_sequence_shorter_than_the_kernel(padding, reason):
+    with pytest.raises(ValueError, match=rf"^conv1d: kernel \(3, 1, 1\) is larger than x \(1, 3, 1\), and {reason}$"):
+        conv1d(jnp.ones((1, 3, 1)), jnp.ones((3, 1, 1)), padding=padding, dilation=2)
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel", "bias"),
     [((), (3, 4), (4,)), ((2, 3), (4, 5), (5,)), ((2, 3), (3,), ()), ((2, 3), (3, 4), (3,)), ((2, 3), (3, 4), (1, 4))],
 )
 def test_dense_refuses_shapes_that_do_not_fit(x, kernel, bias):
@@ -337,8 +415,8 @@ def test_pooling_refuses_what_is_no_batch_of_images(pool):
 
 
 def test_an_unknown_activation_names_the_nearest():
-    calls = itertools.product(["relo", "Relu"], [dense, conv])
+    calls = itertools.product(["relo", "Relu"], [dense, conv, conv1d])
     for name, operator in calls:
-        shapes = ((2, 3), (3, 4)) if operator is dense else ((2, 3, 3, 1), (1, 1, 1, 4))
+        shapes = {dense: ((2, 3), (3, 4)), conv: ((2, 3, 3, 1), (1, 1, 1, 4)), conv1d: ((2, 3, 1), (1, 1, 4))}[operator]
         with pytest.raises(ConfigError, match=f"activation '{name}' is unknown; did you mean 'relu'"):
             operator(*map(jnp.ones, shapes), jnp.ones(4), activation=name)

@@ -9,7 +9,7 @@ from flax import linen as nn
 from flax import nnx
 
 from hpjax.errors import ConfigError
-from hpjax.models import MODELS, Training
+from hpjax.models import MODELS, Training, routing
 from hpjax.ops import conv
 
 BATCH = 6
@@ -133,6 +133,22 @@ def test_plain_layers_are_routed_and_others_are_not(rng):
     counts = [text.count("conv_general_dilated[") for text in (program, plain, ours)]
     # The dilated convolution stays Flax's; elsewhere than on a CPU ours is the same operator.
     assert counts == [1 + counts[2], 2, int(jax.default_backend() != "cpu")]
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID", 2, [(1, 0)]])
+def test_convolutions_in_one_dimension_are_routed(rng, padding):
+    x, layer = rng.normal(size=(2, 9, 3)).astype(np.float32), nn.Conv(4, (3,), 2, padding)
+    variables = layer.init(jax.random.key(0), x)
+    expected = layer.apply(variables, x)
+    with routing.linen(None):
+        program = str(jax.make_jaxpr(layer.apply)(variables, x))
+        assert "conv_general_dilated[" not in program or jax.default_backend() != "cpu"
+        np.testing.assert_allclose(layer.apply(variables, x), expected, rtol=1e-5, atol=1e-5)
+    module = nnx.Conv(3, 4, (3,), 2, padding=padding, rngs=nnx.Rngs(0))
+    expected = module(x)
+    ours = routing.nnx_module(module, None)
+    assert ours.conv_general_dilated is not jax.lax.conv_general_dilated
+    np.testing.assert_allclose(ours(x), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["Net", "Bare", "NnxNet"])

@@ -13,15 +13,16 @@ from jax import lax
 
 from hpjax.models.dropout import mask
 from hpjax.models.training import Training
-from hpjax.ops import conv, dense
+from hpjax.ops import conv, conv1d, dense
 
 NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
+NWC = lax.ConvDimensionNumbers((0, 2, 1), (2, 1, 0), (0, 2, 1))
 
 
 def linen(training: Training | None) -> AbstractContextManager[None]:
     """Within it, plain Linen layers are ours.
 
-    - `nn.Dense`, `nn.Conv` (two dimensions, no dilation, no groups): our operators.
+    - `nn.Dense`, `nn.Conv` (one or two dimensions, no dilation, no groups): our operators.
     - `nn.Dropout`: our masks, at its own rate; it drops while the trial trains where nobody said when.
     - `nn.BatchNorm`: statistics over the other shards too.
 
@@ -55,25 +56,29 @@ def _dense(training: Training | None, call: Callable[..., Any], layer: nn.Dense,
     return dense(*_variables(layer, inputs, (inputs.shape[-1], layer.features)))
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    return (value,) * 2 if isinstance(value, int) else (1, 1) if value is None else tuple(value)  # type: ignore
+def _each(value: Any, dimensions: int) -> tuple[int, ...]:
+    return (value or 1,) * dimensions if value is None or isinstance(value, int) else tuple(value)
 
 
 def _conv(training: Training | None, call: Callable[..., Any], layer: nn.Conv, inputs: jax.Array) -> jax.Array:
     size = (layer.kernel_size,) if isinstance(layer.kernel_size, int) else tuple(layer.kernel_size)
     plain = layer.precision is layer.mask is layer.conv_general_dilated is layer.conv_general_dilated_cls is None
-    if not plain or inputs.ndim != 4 or len(size) != 2 or layer.feature_group_count != 1:
+    if not plain or len(size) not in (1, 2) or inputs.ndim != len(size) + 2 or layer.feature_group_count != 1:
         return call(inputs)
-    padding = canonicalize_padding(layer.padding, 2)
-    dilated = (_pair(layer.input_dilation), _pair(layer.kernel_dilation)) != ((1, 1), (1, 1))
+    padding = canonicalize_padding(layer.padding, len(size))
+    dilated = max(*_each(layer.input_dilation, len(size)), *_each(layer.kernel_dilation, len(size))) > 1
     if dilated or (padding not in ("SAME", "VALID") and isinstance(padding, str)):
         return call(inputs)
     variables = _variables(layer, inputs, (*size, inputs.shape[-1], layer.features))
-    return conv(*variables, stride=_pair(layer.strides), padding=_pads(padding))
+    return _convolved(*variables, strides=_each(layer.strides, len(size)), padding=padding)
 
 
-def _pads(padding: Any) -> Any:
-    return padding if isinstance(padding, str) else tuple(tuple(pad) for pad in padding)
+def _convolved(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, strides: Any, padding: Any) -> jax.Array:
+    if x.ndim == 3:
+        ends: Any = padding if isinstance(padding, str) else tuple(padding[0])
+        return conv1d(x, kernel, bias, stride=strides[0], padding=ends)
+    pads: Any = padding if isinstance(padding, str) else tuple(tuple(pad) for pad in padding)
+    return conv(x, kernel, bias, stride=tuple(strides), padding=pads)
 
 
 def _dropout(
@@ -155,9 +160,9 @@ def _dropout_class(training: Training) -> type[nnx.Dropout]:
 def _convolve(x: jax.Array, kernel: jax.Array, strides: Any, padding: Any, **options: Any) -> jax.Array:
     """`lax.conv_general_dilated`, by our operator where it can."""
     dilated = any(max(options.get(name) or (1,)) > 1 for name in ("lhs_dilation", "rhs_dilation"))
-    usual = options.get("dimension_numbers") == NHWC and options.get("feature_group_count", 1) == 1
+    usual = options.get("dimension_numbers") in (NHWC, NWC) and options.get("feature_group_count", 1) == 1
     named = not isinstance(padding, str) or padding in ("SAME", "VALID")
     extra = options.get("precision") is None and options.get("preferred_element_type") in (None, x.dtype)
     if dilated or not (usual and named and extra):
         return lax.conv_general_dilated(x, kernel, strides, padding, **options)
-    return conv(x, kernel, stride=tuple(strides), padding=_pads(padding))
+    return _convolved(x, kernel, None, strides, padding)

@@ -5,6 +5,8 @@ from hpjax.ops.attention import attention as attention
 from hpjax.ops.attention import causal_attention as causal_attention
 from hpjax.ops.conv import Conv as Conv
 from hpjax.ops.conv import conv as conv
+from hpjax.ops.conv1d import Conv1d as Conv1d
+from hpjax.ops.conv1d import conv1d as conv1d
 from hpjax.ops.dense import Dense as Dense
 from hpjax.ops.dense import dense as dense
 from hpjax.ops.embedding import Embedding as Embedding
