@@ -1,6 +1,7 @@
 """`make bench`: hpjax and its peers in turn, A B A B, each in processes of its own; medians and their ratio.
 
-`python -m benchmarks NAME...` makes the named comparisons only: digits, study, large, asha, cnn, resnet, transformer.
+`python -m benchmarks NAME...` makes the named comparisons only: digits, study, large, asha, cnn, resnet, transformer,
+update_momentum, update_adamw, update_lars, update_lamb.
 """
 
 import importlib.metadata
@@ -53,6 +54,12 @@ def comparisons(cores: int) -> dict[str, Comparison]:
         )
         return Comparison(title, "trial-steps/s", ours, peers, None)
 
+    def update(name: str, peer: str, must: float) -> Comparison:
+        """Returns an optimizer's step over ResNet-50's tensors against a peer's."""
+        ours = Contender(f"hpjax, {cores} threads", f"update_{name}_hpjax", (cores,))
+        peers = Contender(f"{peer}, {cores} threads", f"update_{name}_{peer}", (cores,), peer)
+        return Comparison(f"{name} over ResNet-50's tensors", "steps/s", (ours,), (peers,), must)
+
     study = Comparison(
         "digits MLP study, 500 steps a trial",
         "trials/s",
@@ -93,6 +100,10 @@ def comparisons(cores: int) -> dict[str, Comparison]:
         "cnn": steps("MNIST CNN, batch 64", "cnn", 2 * cores),
         "resnet": steps("ResNet-20, batch 128", "resnet", cores),
         "transformer": steps("transformer, batch 12 x 64", "transformer", cores),
+        "update_momentum": update("momentum", "torch", 0.95),
+        "update_adamw": update("adamw", "torch", 0.95),
+        "update_lars": update("lars", "optax", 5.0),
+        "update_lamb": update("lamb", "optax", 3.0),
     }
 
 

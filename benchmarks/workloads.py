@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import updates
+
 TRIALS = 64
 TRIAL_STEPS = 500
 SECONDS = 5.0
@@ -226,6 +228,46 @@ def transformer_torch(threads: int) -> dict[str, float]:
     torch.set_num_threads(threads)
     model, tokens = peers.Transformer(), torch.randint(0, 65, (12, 64))
     return _torch(model, tokens, tokens, torch.optim.AdamW(model.parameters(), fused=True))
+
+
+def update_momentum_hpjax(threads: int) -> dict[str, float]:
+    """SGD with momentum over ResNet-50's tensors by so many threads; steps/s."""
+    return updates.hpjax_step("momentum", threads)
+
+
+def update_momentum_torch(threads: int) -> dict[str, float]:
+    """The same by `torch.optim.SGD(fused=True)`; steps/s."""
+    return updates.torch_step("momentum", threads)
+
+
+def update_adamw_hpjax(threads: int) -> dict[str, float]:
+    """AdamW over the same tensors; steps/s."""
+    return updates.hpjax_step("adamw", threads)
+
+
+def update_adamw_torch(threads: int) -> dict[str, float]:
+    """The same by `torch.optim.AdamW(fused=True)`; steps/s."""
+    return updates.torch_step("adamw", threads)
+
+
+def update_lars_hpjax(threads: int) -> dict[str, float]:
+    """LARS over the same tensors; steps/s."""
+    return updates.hpjax_step("lars", threads)
+
+
+def update_lars_optax(_: int) -> dict[str, float]:
+    """The same by `optax.lars`; steps/s."""
+    return updates.optax_step("lars")
+
+
+def update_lamb_hpjax(threads: int) -> dict[str, float]:
+    """LAMB over the same tensors; steps/s."""
+    return updates.hpjax_step("lamb", threads)
+
+
+def update_lamb_optax(_: int) -> dict[str, float]:
+    """The same by `optax.lamb`; steps/s."""
+    return updates.optax_step("lamb")
 
 
 def _pictures(edge: int, channels: int) -> Any:

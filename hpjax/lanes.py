@@ -17,6 +17,7 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from hpjax.batch import Examples
+from hpjax.devices import cores
 from hpjax.inspection.measure import Measured, measure
 from hpjax.inspection.settings import Inspections
 from hpjax.ops import native
@@ -264,7 +265,8 @@ class LaneProgram:
 
         def counted(*args: Any) -> Any:
             self._count(name)
-            with native.scope(self.trial.native):
+            # Lanes or shards on other devices have the other cores.
+            with native.scope(self.trial.native, cores() if self.mesh.size == 1 else 1):
                 return function(*args)
 
         if self.layout.parallel == "pmap":

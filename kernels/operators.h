@@ -76,12 +76,28 @@ struct Parameter {
   float *new_weight, *new_first, *new_second;
 };
 
+// What a thread takes of a tensor at a time. Where parts begin depends on the tensors alone, and their sums are added in their
+// order, so the number of threads changes no bit.
+struct Part {
+  int64_t parameter, from, to;
+  double clip;      // squares of the gradients, clipped by value
+  double trust[2];  // squares of the weights; of the gradients (LARS) or of the steps (LAMB)
+  double sums[3];   // squares of the mean gradients before clipping, of the new weights, of the steps
+};
+constexpr int64_t PART = 16384;
+
+// What is done with a part: its sum for clipping by norms, its sums for LARS and LAMB, the step itself.
+enum Phase : int32_t { CLIP = 0, TRUST = 1, STEP = 2 };
+
+// LARS takes the gradient as it is, without scale and decay.
+constexpr float PLAIN = -1.0f;
+
 struct Update {
   Rule rule;
   Rates rates;
-  int64_t count;
   const Parameter* parameters;
-  float* norms;  // [3]: of the mean gradients before clipping, of the new weights, of the steps
+  const float* scales;  // of a parameter: what clipping by norms multiplies its gradients by
+  const float* ratios;  // of a parameter: what its norms multiply its step by, or PLAIN
 };
 
 struct Operators {
@@ -90,7 +106,7 @@ struct Operators {
   void (*pullback)(const Pullback&);
   void (*conv_forward)(const ConvForward&);
   void (*conv_backward)(const ConvBackward&);
-  void (*update)(const Update&);
+  void (*update)(const Update&, Phase, Part&);
 };
 
 // The best that this processor runs, or the one chosen by `choose`.

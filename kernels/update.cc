@@ -1,4 +1,10 @@
-// One step of an optimizer over all its tensors.
+// One step of an optimizer over all its tensors, by one thread or several.
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <thread>
 #include <vector>
 
 #include "handler.h"
@@ -11,15 +17,141 @@ using Numbers = ffi::Span<const int64_t>;
 constexpr int64_t RATES = sizeof(Rates) / sizeof(float);
 static_assert(RATES == 15, "native_update.py fills them in this order");
 
+// Parameters whose norms come first are taken in runs of this many floats and more, so that a core finds in its cache
+// what it reads again.
+constexpr int64_t RUN = 16 * PART;
+
+static float norm(double squares) { return std::sqrt(static_cast<float>(squares)); }
+
+// As `clipping.py`: what a norm above its limit is scaled by.
+static float shrink(float norm, float limit) { return norm > limit ? limit / norm : 1.0f; }
+
+// What a layer-wise rule multiplies a parameter's step by.
+static float ratio(Rule rule, const Rates& r, const Parameter& p, double weights, double others) {
+  const float weight = norm(weights), other = norm(others);
+  if (rule == LAMB) return weight == 0 || other == 0 ? 1.0f : weight / other;
+  if (weight == 0 || other == 0) return PLAIN;
+  return r.trust_coefficient * weight / (other + r.inner_decay * p.decay * weight + r.epsilon);
+}
+
+namespace {
+
+// A step as a queue of parts to do, which threads take one after the other. A part whose phase needs the sums of others waits
+// for them: they lie before it, so a thread that runs has them.
+class Work {
+ public:
+  Work(Rule rule, const Rates& rates, std::vector<Parameter> given)
+      : parameters_(std::move(given)), scales_(parameters_.size(), 1.0f), ratios_(parameters_.size(), 1.0f),
+        first_(parameters_.size() + 1), of_trust_(parameters_.size()) {
+    u_ = {rule, rates, parameters_.data(), scales_.data(), ratios_.data()};
+    constexpr float none = std::numeric_limits<float>::infinity();
+    for (size_t k = 0; k < parameters_.size(); ++k) {
+      for (int64_t from = 0; from < parameters_[k].size; from += PART)
+        parts_.push_back({static_cast<int64_t>(k), from, std::min(from + PART, parameters_[k].size)});
+      first_[k + 1] = parts_.size();
+      if (layerwise(k)) of_trust_[k].close(first_[k + 1] - first_[k]);
+    }
+    if (rates.clip_layer_norm < none || rates.clip_norm < none) {
+      of_clip_.close(parts_.size());
+      put(CLIP, 0, parts_.size());
+    }
+    for (size_t from = 0, to = 0; from < parameters_.size(); from = to) {
+      while (to < parameters_.size() && static_cast<int64_t>(first_[to] - first_[from]) * PART < RUN) ++to;
+      for (size_t k = from; k < to; ++k)
+        if (layerwise(k)) put(TRUST, first_[k], first_[k + 1]);
+      put(STEP, first_[from], first_[to]);
+    }
+    left_ = static_cast<int64_t>(queue_.size());
+  }
+
+  // Works until nothing is left to take; a thread that comes late finds nothing.
+  void take() {
+    for (size_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < queue_.size();) {
+      const auto [phase, place] = queue_[i];
+      Part& part = parts_[place];
+      const size_t k = static_cast<size_t>(part.parameter);
+      if (phase != CLIP) of_clip_.wait();
+      if (phase == STEP) of_trust_[k].wait();
+      operators().update(u_, phase, part);
+      if (phase == CLIP && of_clip_.last()) clip();
+      if (phase == TRUST && of_trust_[k].last()) trust(k);
+      left_.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+  // Waits for the parts that other threads have taken, and writes the norms of all.
+  void finish(float* norms) {
+    while (left_.load(std::memory_order_acquire) > 0) std::this_thread::yield();
+    double sums[3] = {};
+    for (const Part& part : parts_)
+      for (int i = 0; i < 3; ++i) sums[i] += part.sums[i];
+    for (int i = 0; i < 3; ++i) norms[i] = norm(sums[i]);
+  }
+
+ private:
+  // Opens when some parts are done and what they came to has been added.
+  struct Gate {
+    std::atomic<int64_t> left{0};  // parts, and their sum
+
+    void close(size_t parts) { left.store(static_cast<int64_t>(parts) + 1, std::memory_order_relaxed); }
+    bool last() { return left.fetch_sub(1, std::memory_order_acq_rel) == 2; }
+    void open() { left.store(0, std::memory_order_release); }
+    void wait() {
+      while (left.load(std::memory_order_acquire) > 0) std::this_thread::yield();
+    }
+  };
+  struct Taken {
+    Phase phase;
+    size_t part;
+  };
+
+  bool layerwise(size_t k) const { return parameters_[k].layerwise && (u_.rule == LARS || u_.rule == LAMB); }
+
+  void put(Phase phase, size_t from, size_t to) {
+    for (size_t i = from; i < to; ++i) queue_.push_back({phase, i});
+  }
+
+  void clip() {
+    double all = 0;
+    for (size_t k = 0; k < parameters_.size(); ++k) {
+      double squares = 0;
+      for (size_t i = first_[k]; i < first_[k + 1]; ++i) squares += parts_[i].clip;
+      scales_[k] = shrink(norm(squares), u_.rates.clip_layer_norm);
+      all += squares * scales_[k] * scales_[k];
+    }
+    const float scale = shrink(norm(all), u_.rates.clip_norm);
+    for (float& of_parameter : scales_) of_parameter *= scale;
+    of_clip_.open();
+  }
+
+  void trust(size_t k) {
+    double squares[2] = {};
+    for (size_t i = first_[k]; i < first_[k + 1]; ++i)
+      for (int j = 0; j < 2; ++j) squares[j] += parts_[i].trust[j];
+    ratios_[k] = ratio(u_.rule, u_.rates, parameters_[k], squares[0], squares[1]);
+    of_trust_[k].open();
+  }
+
+  std::vector<Parameter> parameters_;
+  std::vector<float> scales_, ratios_;
+  std::vector<size_t> first_;  // part of each parameter, and one more
+  std::vector<Part> parts_;
+  std::vector<Taken> queue_;
+  std::vector<Gate> of_trust_;
+  Gate of_clip_;
+  std::atomic<size_t> next_{0};
+  std::atomic<int64_t> left_{0};
+  Update u_{};
+};
+
+}  // namespace
+
 // Operands: the rates, then of each tensor gradient, weight and the buffers of the rule. Results: the norms, then of each
 // tensor new weight and buffers.
-static ffi::Error update(ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t rule, Floats rate, Floats decay,
-                         Numbers layerwise) {
+static ffi::Error update(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t rule, Floats rate,
+                         Floats decay, Numbers layerwise, int64_t threads) {
   if (rule < 0 || rule >= RULES) return refused("update: rule " + std::to_string(rule) + " is unknown");
-  Update u{};
-  u.rule = static_cast<Rule>(rule);
-  u.count = static_cast<int64_t>(rate.size());
-  const int64_t kept = buffers(u.rule), count = u.count;
+  const int64_t kept = buffers(static_cast<Rule>(rule)), count = static_cast<int64_t>(rate.size());
   const auto counts = std::to_string(args.size()) + " operands and " + std::to_string(rets.size()) + " results of " +
                       std::to_string(count) + " tensors do not fit";
   if (decay.size() != rate.size() || layerwise.size() != rate.size() ||
@@ -29,9 +161,8 @@ static ffi::Error update(ffi::RemainingArgs args, ffi::RemainingRets rets, int64
   auto norms = rets.get<Array>(0);
   if (!rates || !norms || !is(*rates, {RATES}) || !is(**norms, {3})) return refused("update: rates or norms do not fit");
   const float* given = rates->typed_data();
-  u.rates = {given[0], given[1], given[2],  given[3],  given[4],  given[5],  given[6], given[7],
-             given[8], given[9], given[10], given[11], given[12], given[13], given[14]};
-  u.norms = (*norms)->typed_data();
+  const Rates r = {given[0], given[1], given[2],  given[3],  given[4],  given[5],  given[6], given[7],
+                   given[8], given[9], given[10], given[11], given[12], given[13], given[14]};
   std::vector<Parameter> parameters(static_cast<size_t>(count));
   for (int64_t k = 0; k < count; ++k) {
     Parameter& p = parameters[static_cast<size_t>(k)];
@@ -57,18 +188,23 @@ static ffi::Error update(ffi::RemainingArgs args, ffi::RemainingRets rets, int64
     p.gradient = read[0], p.weight = read[1], p.first = read[2], p.second = read[3];
     p.new_weight = written[0], p.new_first = written[1], p.new_second = written[2];
   }
-  u.parameters = parameters.data();
-  operators().update(u);
+  // Shared, for a task of the pool may begin after the step has ended.
+  auto work = std::make_shared<Work>(static_cast<Rule>(rule), r, std::move(parameters));
+  for (int64_t i = 1; i < std::min(threads, pool.num_threads()); ++i) pool.Schedule([work] { work->take(); });
+  work->take();
+  work->finish((*norms)->typed_data());
   return ffi::Error::Success();
 }
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(hpjax_update, update,
                               ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
                                   .RemainingArgs()
                                   .RemainingRets()
                                   .Attr<int64_t>("rule")
                                   .Attr<Floats>("rate")
                                   .Attr<Floats>("decay")
-                                  .Attr<Numbers>("layerwise"));
+                                  .Attr<Numbers>("layerwise")
+                                  .Attr<int64_t>("threads"));
 
 }  // namespace hpjax

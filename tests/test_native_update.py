@@ -161,6 +161,33 @@ def test_lanes_are_steps_one_by_one(rng, name):
     assert np.isnan(alone[1].norms).all() and np.isfinite(alone[0].norms).all()
 
 
+@pytest.mark.parametrize("name", fused.RULES)
+def test_the_number_of_threads_changes_no_bit(rng, name):
+    shapes = {**SHAPES, "h": (300, 301), "i": (170_000,), "j": (16384, 3)}
+    params, gradients = ({key: rng.normal(size=shape).astype(np.float32) for key, shape in shapes.items()} for _ in range(2))
+    values = settings_of(name, {"clip_norm": 3.0, "clip_layer_norm": 2.0, "l1": 0.02})
+    state = begun(rng, transformation(name, 0.1, values).init(params))
+    assert sum(leaf.size for leaf in params.values()) >= native_update.LARGE
+    found = []
+    for threads in (1, 2, 3, 16):
+        with native.scope(True, threads):
+            step = jax.jit(lambda *args: fused.step(name, np.float32(0.1), values, None, jnp.float32(0.5), *args))
+            found += [step(gradients, state, params) for _ in range(20 if threads > 1 else 1)]
+    for other in found[1:]:
+        jax.tree.map(np.testing.assert_array_equal, other, found[0])
+
+
+def test_a_small_step_is_one_threads(monkeypatch, rng):
+    asked = []
+    monkeypatch.setattr(native, "call", lambda *a, **k: asked.append(k["threads"]) or (jnp.ones(3), jnp.ones(3)))
+    tensor = native_update.Tensor(jnp.ones(native_update.LARGE - 1), jnp.ones(native_update.LARGE - 1), ())
+    with native.scope(True, 4):
+        native_update.update("sgd", native_update.Rates(1.0, 0.1), [tensor])
+        native_update.update("sgd", native_update.Rates(1.0, 0.1), [tensor, tensor._replace(weight=jnp.ones(1))])
+    native_update.update("sgd", native_update.Rates(1.0, 0.1), [tensor, tensor])
+    assert asked == [1, 4, 1]
+
+
 def test_weights_and_buffers_are_written_where_they_lie(rng):
     params, gradients = normal(rng), normal(rng)
     values = settings_of("adamw", {})
@@ -219,6 +246,7 @@ def test_the_handler_refuses_what_does_not_fit(change, message):
     }
     operands = given["rates"], np.zeros((4, 3), np.float32), given["weight"]
     results = [native.floats(3), native.floats(*given["result"])]
-    attributes = {"rule": given["rule"], "decay": given["decay"], "rate": np.ones(1, np.float32), "layerwise": [1]}
+    attributes = {"rule": given["rule"], "decay": given["decay"], "layerwise": [1], "threads": 1}
+    attributes["rate"] = np.ones(1, np.float32)
     with jax.enable_x64(True), pytest.raises(Exception, match=rf"INVALID_ARGUMENT.*hpjax: update: .*{message}"):
         jax.block_until_ready(native.call("hpjax_update", results, *operands, **attributes))

@@ -14,6 +14,7 @@ NUMBERS = {"none": 0, "relu": 1, "tanh": 2, "gelu": 3, "silu": 4}
 """The activations that the kernels know, and their numbers there."""
 
 _ON: contextvars.ContextVar[bool] = contextvars.ContextVar("native", default=False)
+_THREADS: contextvars.ContextVar[int] = contextvars.ContextVar("threads", default=1)
 
 
 @functools.cache
@@ -56,13 +57,24 @@ def described(mode: str) -> str:
 
 
 @contextlib.contextmanager
-def scope(on: bool) -> Iterator[None]:
-    """Programs that are traced inside use the native kernels, or do not. Outside of any scope they do not."""
-    token = _ON.set(on)
+def scope(on: bool, threads: int = 1) -> Iterator[None]:
+    """Programs that are traced inside use the native kernels, or do not. Outside of any scope they do not.
+
+    Args:
+      on: whether they do.
+      threads: how many one call may use, where the operator knows how; its results are the same bit for bit.
+    """
+    token, of_threads = _ON.set(on), _THREADS.set(threads)
     try:
         yield
     finally:
         _ON.reset(token)
+        _THREADS.reset(of_threads)
+
+
+def threads() -> int:
+    """Returns how many threads a call may use that is traced now."""
+    return _THREADS.get()
 
 
 def used(*arrays: jax.Array | None) -> bool:

@@ -13,6 +13,9 @@ from hpjax.registry import Scalar
 BUFFERS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2, "lars": 1, "lamb": 2}
 """The rules in the order of their numbers in the kernels, and how many buffers of a parameter each keeps."""
 
+LARGE = 2**18
+"""Elements of all tensors from which on several threads pay."""
+
 
 class Rates(NamedTuple):
     """What changes from step to step, float32 scalars; the defaults are off. In the kernels' order.
@@ -104,6 +107,7 @@ def update(
         rate=np.array([tensor.rate for tensor in tensors], np.float32),
         decay=np.array([tensor.decay for tensor in tensors], np.float32),
         layerwise=[int(tensor.weight.ndim > 1) for tensor in tensors],
+        threads=native.threads() if sum(tensor.weight.size for tensor in tensors) >= LARGE else 1,
     )
     each = [new[i : i + 1 + kept] for i in range(0, len(new), 1 + kept)]
     return [weight for weight, *_ in each], [tuple(buffers) for _, *buffers in each], norms

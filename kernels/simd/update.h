@@ -1,4 +1,4 @@
-// One step of an optimizer over all its tensors: every value is read and written once, twice where norms come first.
+// A step of an optimizer, a part of a tensor at a time: every value is read and written once, read again where norms come first.
 #pragma once
 #include "../operators.h"
 #include "vector.h"
@@ -8,21 +8,12 @@ namespace hpjax::HPJAX_ISA {
 // Sums of squares: vectors of float32 over a short stretch, then float64.
 constexpr int64_t STRETCH = 64 * W;
 
-struct Sums {
-  double gradient = 0, weight = 0, step = 0;
-};
-
-INLINE float norm(double squares) { return root(static_cast<float>(squares)); }
-
-// As `clipping.py`: what a norm above its limit is scaled by.
-INLINE float shrink(float norm, float limit) { return norm > limit ? limit / norm : 1.0f; }
-
 // How a tensor's mean gradients become what its rule gets.
 struct Prepared {
   V share, limit, scale, l1, l2;
   bool limited, regular;
 
-  Prepared(const Rates& r, const Parameter& p, float scaled)
+  Prepared(const Rates& r, const Parameter& p, float scaled = 1.0f)
       : share(splat(r.share)), limit(splat(r.clip_value)), scale(splat(scaled)), l1(splat(r.l1 * p.decay)),
         l2(splat(r.l2 * p.decay)), limited(r.clip_value < __builtin_inff()),
         regular((r.l1 != 0 || r.l2 != 0) && p.decay != 0) {}
@@ -45,19 +36,22 @@ INLINE V first_of(V v, int64_t n) {
   return load_part(buffer, n);
 }
 
-// The sum over a tensor of what `term` makes of a place; the last, partial vector is padded with 0.
-template <class Term>
-INLINE double total(int64_t size, const Term& term) {
-  double squares = 0;
-  for (int64_t from = 0; from < size; from += STRETCH) {
-    const int64_t to = from + STRETCH < size ? from + STRETCH : size;
-    V part = V{};
+// Goes over a part: `place` takes a vector, the last one of n < W floats, and `after` comes after each stretch.
+template <class Place, class After>
+INLINE void over(const Part& part, const Place& place, const After& after) {
+  for (int64_t from = part.from; from < part.to; from += STRETCH) {
+    const int64_t to = from + STRETCH < part.to ? from + STRETCH : part.to;
     int64_t i = from;
-    for (; i + W <= to; i += W) part += term(i, int64_t{W});
-    if (i < to) part += term(i, to - i);
-    squares += sum(part);
+    for (; i + W <= to; i += W) place(i, int64_t{W});
+    if (i < to) place(i, to - i);
+    after();
   }
-  return squares;
+}
+
+// Adds what a stretch has come to, and begins anew.
+INLINE void add(double& squares, V& of_stretch) {
+  squares += sum(of_stretch);
+  of_stretch = V{};
 }
 
 // Adam's moments, and its step before the learning rate. The rates are copies: what is stored to might else be one of them.
@@ -76,114 +70,102 @@ struct Adam {
   }
 };
 
-// LARS takes the gradient as it is, without scale and decay.
-constexpr float PLAIN = -1.0f;
-
-// What a layer-wise rule scales a tensor's step by.
-template <Rule R>
-static float trust(const Rates& r, const Parameter& p, const Prepared& prepared) {
-  if (!p.layerwise || (R != LARS && R != LAMB)) return 1.0f;
-  const float weight = norm(total(p.size, [&](int64_t i, int64_t n) __attribute__((always_inline)) {
-    V w = load_part(p.weight + i, n);
-    return w * w;
-  }));
-  if (R == LARS) {
-    const float gradient = norm(total(p.size, [&](int64_t i, int64_t n) __attribute__((always_inline)) {
-      V g = prepare(prepared, load_part(p.gradient + i, n) * prepared.share, load_part(p.weight + i, n));
-      return g * g;
-    }));
-    if (weight == 0 || gradient == 0) return PLAIN;
-    return r.trust_coefficient * weight / (gradient + r.inner_decay * p.decay * weight + r.epsilon);
-  }
-  const Adam adam(r, p);
-  const float step = norm(total(p.size, [&](int64_t i, int64_t n) __attribute__((always_inline)) {
-    V w = load_part(p.weight + i, n), g = prepare(prepared, load_part(p.gradient + i, n) * prepared.share, w);
-    V first = adam.first(load_part(p.first + i, n), g), second = adam.second(load_part(p.second + i, n), g);
-    V u = first_of(adam.step(first, second, w), n);
-    return u * u;
-  }));
-  return weight == 0 || step == 0 ? 1.0f : weight / step;
+static void clip(const Update& u, Part& part) {
+  const Parameter& p = u.parameters[part.parameter];
+  const Prepared prepared(u.rates, p);
+  double squares = 0;
+  V some = V{};
+  over(
+      part,
+      [&](int64_t i, int64_t n) __attribute__((always_inline)) {
+        const V g = clipped(prepared, load_part(p.gradient + i, n) * prepared.share);
+        some += g * g;
+      },
+      [&]() __attribute__((always_inline)) { add(squares, some); });
+  part.clip = squares;
 }
 
 template <Rule R>
-static void step(const Rates& r, const Parameter& p, float scale, Sums& sums) {
-  const Prepared prepared(r, p, scale);
-  const float ratio = trust<R>(r, p, prepared);
+static void trust(const Update& u, Part& part) {
+  const Parameter& p = u.parameters[part.parameter];
+  const Prepared prepared(u.rates, p, u.scales[part.parameter]);
+  const Adam adam(u.rates, p);
+  double squares[2] = {};
+  V weights = V{}, others = V{};
+  over(
+      part,
+      [&](int64_t i, int64_t n) __attribute__((always_inline)) {
+        const V w = load_part(p.weight + i, n), g = prepare(prepared, load_part(p.gradient + i, n) * prepared.share, w);
+        V other = g;
+        if (R == LAMB) {
+          const V first = adam.first(load_part(p.first + i, n), g), second = adam.second(load_part(p.second + i, n), g);
+          other = first_of(adam.step(first, second, w), n);
+        }
+        weights += w * w, others += other * other;
+      },
+      [&]() __attribute__((always_inline)) { add(squares[0], weights), add(squares[1], others); });
+  part.trust[0] = squares[0], part.trust[1] = squares[1];
+}
+
+template <Rule R>
+static void step(const Update& u, Part& part) {
+  const Rates& r = u.rates;
+  const Parameter& p = u.parameters[part.parameter];
+  const Prepared prepared(r, p, u.scales[part.parameter]);
+  const float ratio = u.ratios[part.parameter];
   const float rate = r.learning_rate * p.rate;
   const V learning_rate = splat(R == LAMB ? rate * ratio : rate), beta1 = splat(r.beta1);
   const Adam adam(r, p);
   const V decoupled = splat(rate * r.weight_decay * p.decay), inner = splat(r.inner_decay * p.decay);
   const bool decays = r.weight_decay != 0 && p.decay != 0;
-  for (int64_t from = 0; from < p.size; from += STRETCH) {
-    const int64_t to = from + STRETCH < p.size ? from + STRETCH : p.size;
-    V gradients = V{}, weights = V{}, steps = V{};
-    const auto place = [&](int64_t i, int64_t n) __attribute__((always_inline)) {
-      const V w = load_part(p.weight + i, n), mean = load_part(p.gradient + i, n) * prepared.share;
-      V g = prepare(prepared, mean, w), u = V{};
-      if (R == SGD) u = learning_rate * g;
-      if (R == MOMENTUM || R == NESTEROV) {
-        V v = beta1 * load_part(p.first + i, n) + g;
-        store_part(p.new_first + i, v, n);
-        u = learning_rate * (R == NESTEROV ? g + beta1 * v : v);
-      }
-      if (R == LARS) {
-        V d = ratio == PLAIN ? g : splat(ratio) * (g + inner * w);
-        u = beta1 * load_part(p.first + i, n) + learning_rate * d;
-        store_part(p.new_first + i, u, n);
-      }
-      if (R == ADAM || R == LAMB) {
-        V first = adam.first(load_part(p.first + i, n), g), second = adam.second(load_part(p.second + i, n), g);
-        store_part(p.new_first + i, first, n);
-        store_part(p.new_second + i, second, n);
-        u = first_of(learning_rate * adam.step(first, second, w), n);
-      }
-      if (decays) u += decoupled * w;
-      const V next = w - u;
-      store_part(p.new_weight + i, next, n);
-      gradients += mean * mean, weights += next * next, steps += u * u;
-    };
-    int64_t i = from;
-    for (; i + W <= to; i += W) place(i, W);
-    if (i < to) place(i, to - i);
-    sums.gradient += sum(gradients), sums.weight += sum(weights), sums.step += sum(steps);
-  }
+  double sums[3] = {};
+  V gradients = V{}, weights = V{}, steps = V{};
+  over(
+      part,
+      [&](int64_t i, int64_t n) __attribute__((always_inline)) {
+        const V w = load_part(p.weight + i, n), mean = load_part(p.gradient + i, n) * prepared.share;
+        V g = prepare(prepared, mean, w), d = V{};
+        if (R == SGD) d = learning_rate * g;
+        if (R == MOMENTUM || R == NESTEROV) {
+          V v = beta1 * load_part(p.first + i, n) + g;
+          store_part(p.new_first + i, v, n);
+          d = learning_rate * (R == NESTEROV ? g + beta1 * v : v);
+        }
+        if (R == LARS) {
+          V own = ratio == PLAIN ? g : splat(ratio) * (g + inner * w);
+          d = beta1 * load_part(p.first + i, n) + learning_rate * own;
+          store_part(p.new_first + i, d, n);
+        }
+        if (R == ADAM || R == LAMB) {
+          V first = adam.first(load_part(p.first + i, n), g), second = adam.second(load_part(p.second + i, n), g);
+          store_part(p.new_first + i, first, n);
+          store_part(p.new_second + i, second, n);
+          d = first_of(learning_rate * adam.step(first, second, w), n);
+        }
+        if (decays) d += decoupled * w;
+        const V next = w - d;
+        store_part(p.new_weight + i, next, n);
+        gradients += mean * mean, weights += next * next, steps += d * d;
+      },
+      [&]() __attribute__((always_inline)) { add(sums[0], gradients), add(sums[1], weights), add(sums[2], steps); });
+  for (int k = 0; k < 3; ++k) part.sums[k] = sums[k];
 }
-
-INLINE bool finite_limit(float limit) { return limit < __builtin_inff(); }
 
 template <Rule R>
-static void update(const Update& u) {
-  const Rates& r = u.rates;
-  // The norms of the tensors that are clipped by them, in a first pass.
-  float* scales = scratch(0, static_cast<size_t>(u.count) + 1);
-  double all = 0;
-  const bool by_norm = finite_limit(r.clip_layer_norm) || finite_limit(r.clip_norm);
-  for (int64_t k = 0; k < u.count; ++k) {
-    const Parameter& p = u.parameters[k];
-    scales[k] = 1.0f;
-    if (!by_norm) continue;
-    const Prepared prepared(r, p, 1.0f);
-    const double squares = total(p.size, [&](int64_t i, int64_t n) __attribute__((always_inline)) {
-      V g = clipped(prepared, load_part(p.gradient + i, n) * prepared.share);
-      return g * g;
-    });
-    scales[k] = shrink(norm(squares), r.clip_layer_norm);
-    all += squares * scales[k] * scales[k];
-  }
-  const float scale = by_norm ? shrink(norm(all), r.clip_norm) : 1.0f;
-  Sums sums;
-  for (int64_t k = 0; k < u.count; ++k) step<R>(r, u.parameters[k], scales[k] * scale, sums);
-  u.norms[0] = norm(sums.gradient), u.norms[1] = norm(sums.weight), u.norms[2] = norm(sums.step);
+static void update(const Update& u, Phase phase, Part& part) {
+  if (phase == CLIP) return clip(u, part);
+  if (phase == STEP) return step<R>(u, part);
+  if (R == LARS || R == LAMB) trust<R>(u, part);
 }
 
-static void update(const Update& u) {
+static void update(const Update& u, Phase phase, Part& part) {
   switch (u.rule) {
-    case SGD: return update<SGD>(u);
-    case MOMENTUM: return update<MOMENTUM>(u);
-    case NESTEROV: return update<NESTEROV>(u);
-    case ADAM: return update<ADAM>(u);
-    case LARS: return update<LARS>(u);
-    case LAMB: return update<LAMB>(u);
+    case SGD: return update<SGD>(u, phase, part);
+    case MOMENTUM: return update<MOMENTUM>(u, phase, part);
+    case NESTEROV: return update<NESTEROV>(u, phase, part);
+    case ADAM: return update<ADAM>(u, phase, part);
+    case LARS: return update<LARS>(u, phase, part);
+    case LAMB: return update<LAMB>(u, phase, part);
   }
 }
 
