@@ -42,7 +42,7 @@ def resnet50_shapes() -> list[tuple[int, ...]]:
 
 
 def hpjax_step(name: str, threads: int, moment_dtype: str = "float32") -> dict[str, float]:
-    """The native step in place, by so many threads; steps/s, and the time of a triad of the same bytes as its share."""
+    """The native step in place, by so many threads; steps/s, and a triad's time for the same bytes as a share of its own."""
     import jax
     import jax.numpy as jnp
 
@@ -51,17 +51,19 @@ def hpjax_step(name: str, threads: int, moment_dtype: str = "float32") -> dict[s
 
     values = {setting: np.float32(value) for setting, value in SETTINGS[name].items()}
     params, gradients = _arrays(), _arrays()
-    state = transformation(name, RATE, values).init(params)
+    state = transformation(name, RATE, values, {"moment_dtype": moment_dtype}).init(params)
 
     def update(params: Any, state: Any, gradients: Any) -> Any:
         with native.scope(True, threads):
-            step = fused.step(name, np.float32(RATE), values, None, jnp.float32(1.0), gradients, state, params)
+            step = fused.step(
+                name, np.float32(RATE), values, None, jnp.float32(1.0), gradients, state, params, jax.random.key(0)
+            )
         return step.params, step.state, step.norms
 
     # In the order of the results, or XLA gives a buffer to another tensor and copies.
     step = jax.jit(update, donate_argnums=(0, 1))
     triad = jax.jit(lambda a, b: a + 1.5 * b, donate_argnums=0)
-    many = sum(leaf.size for leaf in params) * BYTES[name] // 12
+    many = sum(leaf.size for leaf in params) * (BYTES if moment_dtype == "float32" else NARROW_BYTES)[name] // 12
     a, b = jnp.zeros(many), jnp.ones(many)
 
     def stepped() -> None:

@@ -245,6 +245,11 @@ def update_adamw_hpjax(threads: int) -> dict[str, float]:
     return updates.hpjax_step("adamw", threads)
 
 
+def update_adamw_bfloat16(threads: int) -> dict[str, float]:
+    """The same with its moments in bfloat16; steps/s."""
+    return updates.hpjax_step("adamw", threads, "bfloat16")
+
+
 def update_adamw_torch(threads: int) -> dict[str, float]:
     """The same by `torch.optim.AdamW(fused=True)`; steps/s."""
     return updates.torch_step("adamw", threads)

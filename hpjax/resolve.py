@@ -227,7 +227,11 @@ def _part_settings(config: Config) -> dict[str, Any]:
         for setting in sorted(filter(optional, known)):
             value = getattr(config, setting)
             if setting not in everywhere and value is not None:
-                raise ConfigError(f"{setting} is not used by {owner}; settings it uses: {', '.join(used) or 'none'}")
+                users_of_it = [name for name in registry.names() if setting in registry.settings(name)]
+                raise ConfigError(
+                    f"{setting} is not used by {owner}; settings it uses: {', '.join(used) or 'none'}; "
+                    f"it is for: {', '.join(users_of_it)}"
+                )
             if setting in used and value is None and not _may_stay_open(config, part, setting):
                 filled.setdefault(setting, _default(setting, used[setting], owner))
     return filled

@@ -357,21 +357,24 @@ class Trial:
         self, rates: "_Rates", values: Values, share: jax.Array, state: TrialState
     ) -> tuple[Any, Any, Callable[[], tuple[jax.Array, ...]]]:
         """Returns parameters and optimizer state after a step, and what gives the norms that `Last` has."""
+        # What is rounded at random: by the trial's seed and the tick that ends the step.
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(values["seed"], impl=GENERATOR), 2), state.tick)
         if optimizers.fused.available(self.optimizer, self.optimizer_settings, jax.tree.leaves(state.params)):
             settings = self._settings(rates, values)
             step = optimizers.fused.step(
                 *(self.optimizer, rates.learning_rate, settings, self.rules),
-                *(share, state.gradients, state.optimizer, state.params),
+                *(share, state.gradients, state.optimizer, state.params, key),
             )
             return step.params, step.state, lambda: step.norms
         gradients = jax.tree.map(lambda g: g * share, state.gradients)
-        updates, optimizer = self._transformation(rates, values).update(gradients, state.optimizer, state.params)
+        transformation = self._transformation(rates, values, key)
+        updates, optimizer = transformation.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         return params, optimizer, lambda: tuple(optax.tree.norm(tree) for tree in (gradients, params, updates))
 
-    def _transformation(self, rates: "_Rates", values: Values) -> optax.GradientTransformation:
-        settings = self._settings(rates, values)
-        return optimizers.transformation(self.optimizer, rates.learning_rate, settings, self.optimizer_settings, self.rules)
+    def _transformation(self, rates: "_Rates", values: Values, key: jax.Array | None = None) -> optax.GradientTransformation:
+        settings, static = self._settings(rates, values), self.optimizer_settings
+        return optimizers.transformation(self.optimizer, rates.learning_rate, settings, static, self.rules, key)
 
     def _settings(self, rates: "_Rates", values: Values) -> dict[str, Any]:
         """Returns the optimizer's traced settings, those that are scheduled as they are in this step."""

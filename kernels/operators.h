@@ -72,8 +72,11 @@ struct Parameter {
   int64_t size;
   float rate, decay;  // multipliers of the learning rate and of all decays
   bool layerwise;     // whether LARS and LAMB scale it by its norms
-  const float *gradient, *weight, *first, *second;
-  float *new_weight, *new_first, *new_second;
+  const float *gradient, *weight;
+  const void *first, *second;
+  float* new_weight;
+  void *new_first, *new_second;
+  uint32_t key[2];  // of its rounding
 };
 
 // What a thread takes of a tensor at a time. Where parts begin depends on the tensors alone, and their sums are added in their
@@ -94,6 +97,7 @@ constexpr float PLAIN = -1.0f;
 
 struct Update {
   Rule rule;
+  bool narrow;  // whether buffers are bfloat16, rounded stochastically; else float32
   Rates rates;
   const Parameter* parameters;
   const float* scales;  // of a parameter: what clipping by norms multiplies its gradients by

@@ -113,7 +113,8 @@ FRACTION = "expected a number in [0, 1), as float32"
         (
             "--momentum=0.9 --optimizer=adamw",
             "momentum is not used by optimizer 'adamw'; settings it uses: "
-            + ", ".join(resolve.PARTS["optimizer"].settings("adamw")),
+            + ", ".join(resolve.PARTS["optimizer"].settings("adamw"))
+            + "; it is for: rmsprop, momentum, nesterov, lars, muon",
         ),
         ("--schedule=step", "step_size is not set; schedule 'step' needs it: give --step_size=VALUE"),
         (
@@ -555,7 +556,10 @@ def own_parts(monkeypatch):
             "metric 'odd_parts:metric' gives () for 2 examples; expected (2,), one value an item",
         ),
         (["--dataset=odd_parts:data"], "dataset 'odd_parts:data' is not called as (): missing a required argument: 'size'"),
-        (["--flip_probability=0.1"], "flip_probability is not used by augment 'none'; settings it uses: none"),
+        (
+            ["--flip_probability=0.1"],
+            "flip_probability is not used by augment 'none'; settings it uses: none; it is for: flip",
+        ),
         (["--set=a=1"], "set has 'a=1', which no chosen part uses; they use: none"),
         (["--schedule=cosine:0"], "schedule: the length of 'cosine' is 0, 0 steps; expected at least one step"),
         (["--warmup_shape=cosine"], "warmup_shape is cosine, but warmup is 0: give --warmup=LENGTH, or neither"),

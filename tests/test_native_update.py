@@ -233,6 +233,14 @@ def test_it_is_for_float32_and_the_forms_it_knows(rng):
         ({"weight": np.zeros((5, 3), np.float32)}, r"operand \[5, 3\] of a tensor of 12 does not fit"),
         ({"weight": np.zeros((4, 3), np.float64)}, "operand 2 is not float32"),
         ({"result": (3, 3)}, "result 1 does not fit"),
+        ({"narrow": True}, "3 operands and 2 results of 1 tensors do not fit"),
+        ({"narrow": True, "keys": np.zeros((2, 2), np.uint32)}, "keys do not fit"),
+        ({"narrow": True, "keys": np.zeros((1, 2), np.int32)}, "keys do not fit"),
+        (
+            {"narrow": True, "keys": np.zeros((1, 2), np.uint32), "rule": 1, "buffer": np.float32},
+            "operand 4 is not bfloat16",
+        ),
+        ({"rule": 1, "buffer": jnp.bfloat16}, "operand 3 is not float32"),
     ],
 )
 def test_the_handler_refuses_what_does_not_fit(change, message):
@@ -242,11 +250,17 @@ def test_the_handler_refuses_what_does_not_fit(change, message):
         "result": (4, 3),
         "rule": 0,
         "decay": np.ones(1, np.float32),
+        "narrow": False,
         **change,
     }
-    operands = given["rates"], np.zeros((4, 3), np.float32), given["weight"]
+    operands = [given["rates"], np.zeros((4, 3), np.float32), given["weight"]]
     results = [native.floats(3), native.floats(*given["result"])]
-    attributes = {"rule": given["rule"], "decay": given["decay"], "layerwise": [1], "threads": 1}
+    if "keys" in given:
+        operands.insert(1, given["keys"])
+    if "buffer" in given:
+        operands.append(np.zeros((4, 3), given["buffer"]))
+        results.append(native.floats(4, 3))
+    attributes = {"rule": given["rule"], "decay": given["decay"], "layerwise": [1], "narrow": given["narrow"], "threads": 1}
     attributes["rate"] = np.ones(1, np.float32)
     with jax.enable_x64(True), pytest.raises(Exception, match=rf"INVALID_ARGUMENT.*hpjax: update: .*{message}"):
         jax.block_until_ready(native.call("hpjax_update", results, *operands, **attributes))

@@ -71,6 +71,10 @@ def used(part: str, name: str) -> str:
     return f"settings it uses: {', '.join(PARTS[part].settings(name))}"
 
 
+def users(part: str, setting: str) -> str:
+    return f"it is for: {', '.join(name for name in PARTS[part].names() if setting in PARTS[part].settings(name))}"
+
+
 def known(part: str) -> str:
     return f"known: {', '.join(PARTS[part].names())}"
 
@@ -80,17 +84,34 @@ def known(part: str) -> str:
     [
         (
             {"optimizer": "adamw", "momentum": 0.9},
-            f"momentum is not used by optimizer 'adamw'; {used('optimizer', 'adamw')}",
+            f"momentum is not used by optimizer 'adamw'; {used('optimizer', 'adamw')}; {users('optimizer', 'momentum')}",
         ),
-        ({"channels": (3,)}, f"channels is not used by model 'mlp'; {used('model', 'mlp')}"),
+        (
+            {"channels": (3,)},
+            f"channels is not used by model 'mlp'; {used('model', 'mlp')}; {users('model', 'channels')}",
+        ),
+        (
+            {"optimizer": "sgd", "moment_dtype": "bfloat16"},
+            f"moment_dtype is not used by optimizer 'sgd'; {used('optimizer', 'sgd')}; "
+            "it is for: adamw, adam, momentum, nesterov, lars, lamb",
+        ),
+        (
+            {"optimizer": "adamw", "moment_dtype": "float16"},
+            "moment_dtype is 'float16'; expected one of float32, bfloat16; did you mean 'bfloat16'?",
+        ),
         (
             {"data_dir": "/data"},
-            "data_dir is not used by dataset 'digits'; settings it uses: validation_fraction, test_fraction, split_seed",
+            "data_dir is not used by dataset 'digits'; settings it uses: validation_fraction, test_fraction, split_seed; "
+            f"{users('dataset', 'data_dir')}",
         ),
-        ({"end_factor": 0.0}, "end_factor is not used by schedule 'constant'; settings it uses: start_factor"),
+        (
+            {"end_factor": 0.0},
+            "end_factor is not used by schedule 'constant'; settings it uses: start_factor; "
+            f"{users('schedule', 'end_factor')}",
+        ),
         (
             {"schedule": "cosine", "step_size": "10"},
-            "step_size is not used by schedule 'cosine'; settings it uses: end_factor",
+            f"step_size is not used by schedule 'cosine'; settings it uses: end_factor; {users('schedule', 'step_size')}",
         ),
         ({"schedule": "step"}, "step_size is not set; schedule 'step' needs it: give --step_size=VALUE"),
         (

@@ -102,9 +102,13 @@ def test_refused(given, message):
     [
         (
             {"schedule": "rex:5, cosine", "gamma": 0.5},
-            "gamma is not used by schedule 'rex,cosine'; settings it uses: rex_beta, end_factor",
+            "gamma is not used by schedule 'rex,cosine'; settings it uses: rex_beta, end_factor; "
+            "it is for: cyclic, step, multistep, exponential, plateau",
         ),
-        ({"momentum_low": 0.1}, "momentum_low is not used by schedule 'constant'; settings it uses: start_factor"),
+        (
+            {"momentum_low": 0.1},
+            "momentum_low is not used by schedule 'constant'; settings it uses: start_factor; it is for: cyclic, onecycle",
+        ),
         (
             {"schedule": "onecycle", "momentum_low": 0.5, "momentum_schedule": "linear"},
             "momentum_schedule and momentum_low are both set; expected one of them",

@@ -56,7 +56,7 @@ class Rates(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """A parameter: float32 arrays of one shape, and what the rules by path say of it.
+    """A parameter: float32 arrays of one shape (the buffers may be bfloat16), and what the rules by path say of it.
 
     Attributes:
       gradient: sum of its gradients.
@@ -74,7 +74,7 @@ class Tensor(NamedTuple):
 
 
 def update(
-    rule: str, rates: Rates, tensors: Sequence[Tensor]
+    rule: str, rates: Rates, tensors: Sequence[Tensor], keys: jax.Array | None = None
 ) -> tuple[list[jax.Array], list[tuple[jax.Array, ...]], jax.Array]:
     """Returns new weights, new buffers, and norms.
 
@@ -84,20 +84,23 @@ def update(
       rule: a key of `BUFFERS`.
       rates: of this step.
       tensors: all that are trained. LARS and LAMB scale those of two or more dimensions.
+      keys: uint32 [tensors, 2], where buffers are bfloat16: by which they are rounded, see `rounding`.
 
     Returns:
-      float32 arrays in the order of the tensors, and float32 [3]: L2 norms over all of them of the gradients (times share,
+      Arrays in the order of the tensors, and float32 [3]: L2 norms over all of them of the gradients (times share,
       before clipping), of the new weights, and of the steps.
     """
     kept = BUFFERS[rule]
     operands = [jnp.stack([jnp.asarray(value, jnp.float32) for value in rates])]
+    if keys is not None:
+        operands.append(keys)
     results, aliases = [native.floats(3)], {}
     for tensor in tensors:
         operands.append(tensor.gradient)
         for array in (tensor.weight, *tensor.buffers):
             aliases[len(operands)] = len(results)
             operands.append(array)
-            results.append(native.floats(*array.shape))
+            results.append(jax.ShapeDtypeStruct(array.shape, array.dtype))
     norms, *new = native.call(
         "hpjax_update",
         results,
@@ -106,6 +109,7 @@ def update(
         rule=list(BUFFERS).index(rule),
         rate=np.array([tensor.rate for tensor in tensors], np.float32),
         decay=np.array([tensor.decay for tensor in tensors], np.float32),
+        narrow=keys is not None,
         layerwise=[int(tensor.weight.ndim > 1) for tensor in tensors],
         threads=native.threads() if sum(tensor.weight.size for tensor in tensors) >= LARGE else 1,
     )

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from hpjax.optimizers.kept import kept_in
 from hpjax.optimizers.registry import OPTIMIZERS
 from hpjax.registry import Scalar
 
@@ -18,6 +19,7 @@ def adamw(
     beta2: Scalar = 0.999,
     epsilon: Scalar = 1e-8,
     weight_decay: Scalar = 0.01,
+    moment_dtype: str = "float32",
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay: `w = w - learning_rate (m / (sqrt(s) + epsilon) + weight_decay w)`.
 
@@ -27,17 +29,19 @@ def adamw(
       beta2: scalar in [0, 1), decay of the mean of squared gradients.
       epsilon: scalar >= 0, added outside the square root.
       weight_decay: scalar >= 0, multiplied by the learning rate, as in PyTorch.
+      moment_dtype: what the moments are kept in: float32, or bfloat16 rounded stochastically.
 
     Returns:
       The transformation; its state is two moments a parameter and a count.
 
     Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization (2019), algorithm 2, as in torch.optim.AdamW.
     """
-    return optax.chain(
+    adam = optax.chain(
         optax.scale_by_adam(beta1, beta2, epsilon),
         optax.add_decayed_weights(weight_decay),  # type: ignore[arg-type]
         optax.scale_by_learning_rate(learning_rate),
     )
+    return kept_in(moment_dtype, adam)
 
 
 @OPTIMIZERS.register
@@ -47,6 +51,7 @@ def adam(
     beta1: Scalar = 0.9,
     beta2: Scalar = 0.999,
     epsilon: Scalar = 1e-8,
+    moment_dtype: str = "float32",
 ) -> optax.GradientTransformation:
     """Adam: `w = w - learning_rate m / (sqrt(s) + epsilon)`, m and s the bias-corrected means of g and g^2.
 
@@ -57,13 +62,15 @@ def adam(
       beta1: scalar in [0, 1), decay of the mean of gradients.
       beta2: scalar in [0, 1), decay of the mean of squared gradients.
       epsilon: scalar >= 0, added outside the square root.
+      moment_dtype: what the moments are kept in: float32, or bfloat16 rounded stochastically.
 
     Returns:
       The transformation; its state is two moments a parameter and a count.
 
     Source: Kingma and Ba, Adam (2015), algorithm 1, as in torch.optim.Adam.
     """
-    return optax.chain(optax.scale_by_adam(beta1, beta2, epsilon), optax.scale_by_learning_rate(learning_rate))
+    adam = optax.chain(optax.scale_by_adam(beta1, beta2, epsilon), optax.scale_by_learning_rate(learning_rate))
+    return kept_in(moment_dtype, adam)
 
 
 @OPTIMIZERS.register

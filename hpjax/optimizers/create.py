@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from hpjax.config import FIELDS, convert, converted
+from hpjax.data.order import GENERATOR
 from hpjax.errors import ConfigError, listed
 from hpjax.optimizers.registry import OPTIMIZERS
 from hpjax.optimizers.rules import Rules, compiled, parsed
@@ -36,7 +37,8 @@ def create(name: str, learning_rate: Scalar | Schedule | None = None, **params: 
         `learning_rate_rules` and `freeze`, texts as in a flag or sequences of them (see `Rules.create`).
 
     Returns:
-      The transformation; `update` needs the parameters. Rules are matched with the parameters when it first sees them.
+      The transformation; `update` needs the parameters. Buffers in bfloat16 are rounded by the number of the update.
+      Rules are matched with the parameters when it first sees them.
 
     Raises:
       ConfigError: the name or a setting is unknown, or a value is out of its domain.
@@ -55,7 +57,8 @@ def create(name: str, learning_rate: Scalar | Schedule | None = None, **params: 
 
     def built(count: jax.Array, params: Any) -> optax.GradientTransformation:
         now = rate(count) if callable(rate) else rate
-        return transformation(name, now, settings, settings, Rules.create(params, **rules))
+        key = jax.random.fold_in(jax.random.key(0, impl=GENERATOR), count)
+        return transformation(name, now, settings, settings, Rules.create(params, **rules), key)
 
     def init(params: Any) -> ScheduledState:
         return ScheduledState(jnp.int32(0), built(jnp.int32(0), params).init(params))

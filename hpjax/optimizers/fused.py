@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from optax import safe_increment
 
 from hpjax.ops import native, native_update
 from hpjax.ops.native_update import Rates, Tensor
 from hpjax.optimizers.adam import bias_correction
 from hpjax.optimizers.rules import Rules
-from hpjax.optimizers.transformation import groups, split
+from hpjax.optimizers.transformation import groups, rounding_keys, split
 from hpjax.registry import Scalar
 
 RULES = {name: name for name in native_update.BUFFERS} | {"adamw": "adam"}
@@ -48,6 +49,7 @@ def step(
     gradients: Any,
     state: tuple[Any, ...],
     params: Any,
+    key: jax.Array | None = None,
 ) -> Step:
     """Applies an optimizer that is `available`; what it gives differs from `transformation`'s by rounding.
 
@@ -60,6 +62,7 @@ def step(
       gradients: sums of gradients, a tree like `params`.
       state: what `transformation`'s `init` or this gave.
       params: a tree of float32 arrays.
+      key: JAX's random key of this step, for buffers in bfloat16.
     """
     own, around = split(name, values)
     known = Rules.create(params) if rules is None else rules
@@ -74,11 +77,13 @@ def step(
             settings[f"correction{number}"] = bias_correction(jnp.float32(settings[f"beta{number}"]), count)
     places = [i for group in grouped for i in group.places]
     kept = [buffers for of_group in state for buffers in zip(*_buffers(RULES[name], of_group), strict=True)]
+    narrow = any(buffer.dtype == jnp.bfloat16 for buffers in kept for buffer in buffers)
+    keys = rounding_keys(key, len(weights))[np.array(places)] if narrow else None
     tensors = [
         Tensor(leaves[i], weights[i], buffers, known.learning_rate[i], known.decay[i])
         for i, buffers in zip(places, kept or [()] * len(places), strict=True)
     ]
-    new, buffers, norms = native_update.update(RULES[name], Rates(share, learning_rate, **settings), tensors)
+    new, buffers, norms = native_update.update(RULES[name], Rates(share, learning_rate, **settings), tensors, keys)
     of_frozen = [jnp.sum(weights[i] ** 2) for i in range(len(weights)) if known.frozen[i]]
     for i, weight in zip(places, new, strict=True):
         weights[i] = weight

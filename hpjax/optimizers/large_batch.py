@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from hpjax.optimizers.kept import kept_in
 from hpjax.optimizers.registry import OPTIMIZERS
 from hpjax.registry import Scalar
 
@@ -25,6 +26,7 @@ def lars(
     trust_coefficient: Scalar = 0.001,
     epsilon: Scalar = 1e-9,
     optax_form: bool = False,
+    moment_dtype: str = "float32",
 ) -> optax.GradientTransformation:
     """LARS in the paper's (and MLPerf's) form, the learning rate inside the momentum buffer.
 
@@ -39,6 +41,7 @@ def lars(
       trust_coefficient: scalar > 0.
       epsilon: scalar >= 0.
       optax_form: `optax.lars`, which divides by |g + weight_decay w| and scales all parameters.
+      moment_dtype: what the buffer is kept in: float32, or bfloat16 rounded stochastically.
 
     Returns:
       The transformation; its state is one buffer a parameter.
@@ -46,13 +49,14 @@ def lars(
     Source: You, Gitman and Ginsburg, Large Batch Training of Convolutional Networks (2017), algorithm 1.
     """
     if optax_form:
-        return optax.lars(
+        theirs = optax.lars(
             learning_rate,  # type: ignore[arg-type]
             weight_decay,  # type: ignore[arg-type]
             trust_coefficient=trust_coefficient,
             eps=epsilon,
             momentum=momentum,
         )
+        return kept_in(moment_dtype, theirs)
 
     def init(params: Any) -> LarsState:
         return LarsState(jax.tree.map(jnp.zeros_like, params))
@@ -71,7 +75,7 @@ def lars(
         )
         return jax.tree.map(jnp.negative, buffer), LarsState(buffer)
 
-    return optax.GradientTransformation(init, update)
+    return kept_in(moment_dtype, optax.GradientTransformation(init, update))
 
 
 @OPTIMIZERS.register
@@ -83,6 +87,7 @@ def lamb(
     epsilon: Scalar = 1e-6,
     weight_decay: Scalar = 0.0,
     optax_form: bool = False,
+    moment_dtype: str = "float32",
 ) -> optax.GradientTransformation:
     """LAMB: Adam's step u, plus `weight_decay w`, scaled to each tensor's norm |w|.
 
@@ -96,6 +101,7 @@ def lamb(
       epsilon: scalar >= 0, added outside the square root.
       weight_decay: scalar >= 0, the decay inside the ratio.
       optax_form: `optax.lamb`, which scales all parameters.
+      moment_dtype: what the moments are kept in: float32, or bfloat16 rounded stochastically.
 
     Returns:
       The transformation; its state is two moments a parameter and a count.
@@ -103,9 +109,10 @@ def lamb(
     Source: You et al., Large Batch Optimization for Deep Learning (2020), algorithm 2.
     """
     ratio = optax.scale_by_trust_ratio()
-    return optax.chain(
+    lamb = optax.chain(
         optax.scale_by_adam(beta1, beta2, epsilon),
         optax.add_decayed_weights(weight_decay),  # type: ignore[arg-type]
         ratio if optax_form else optax.masked(ratio, lambda tree: jax.tree.map(lambda leaf: leaf.ndim > 1, tree)),
         optax.scale_by_learning_rate(learning_rate),
     )
+    return kept_in(moment_dtype, lamb)

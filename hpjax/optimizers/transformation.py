@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from hpjax.ops import rounding
 from hpjax.optimizers.clipping import clipped
 from hpjax.optimizers.registry import OPTAX, OPTIMIZERS
 from hpjax.optimizers.rules import Rules
@@ -28,6 +30,7 @@ def transformation(
     values: Mapping[str, Any],
     static: Mapping[str, Any] | None = None,
     rules: Rules | None = None,
+    key: jax.Array | None = None,
 ) -> optax.GradientTransformation:
     """Returns the named optimizer as one update of a trial uses it.
 
@@ -44,12 +47,14 @@ def transformation(
         setting (`weight_decay` and others above) that is missing is off, and costs nothing.
       static: the entry's static settings by name; one that is missing keeps its default.
       rules: the parameters' rules; None: those of `Rules.create(params)`.
+      key: JAX's random key of this update, for buffers that are rounded (`moment_dtype`).
 
     Returns:
       The transformation. Its state is a tuple, the entry's state for each group (over a list of the group's leaves).
 
     Raises:
       ConfigError: the name is unknown.
+      ValueError: an update rounds, and there is no key.
     """
     entry = OPTIMIZERS.get(name)
     traced = tuple(split(name, values))
@@ -83,9 +88,11 @@ def transformation(
         )
         ready = dict(zip(trained, prepared, strict=True))
         updates, states = [jnp.zeros_like(w) for w in weights], []
+        keys = rounding_keys(key, len(weights)) if fixed.get("moment_dtype", "float32") != "float32" else None
         for group, before in zip(grouped, state, strict=True):
             chosen = [weights[i] for i in group.places]
-            steps, after = built(group, rate, own).update([ready[i] for i in group.places], before, chosen)
+            extra = {} if keys is None else {"keys": keys[np.array(group.places)]}
+            steps, after = built(group, rate, own).update([ready[i] for i in group.places], before, chosen, **extra)
             states.append(after)
             for i, step, w in zip(group.places, steps, chosen, strict=True):
                 if "weight_decay" in around and known.decay[i]:
@@ -115,6 +122,13 @@ def evaluated(name: str, params: Any, state: tuple[Any, ...], rules: Rules | Non
         for i, leaf in zip(group.places, of_group.evaluated, strict=True):
             leaves[i] = leaf
     return jax.tree.unflatten(tree, leaves)
+
+
+def rounding_keys(key: jax.Array | None, tensors: int) -> jax.Array:
+    """Returns the keys that a step's buffers are rounded with, uint32 [tensors, 2]; raises ValueError without a key."""
+    if key is None:
+        raise ValueError("an optimizer whose moment_dtype is bfloat16 needs a key for its rounding: transformation(key=...)")
+    return rounding.keys(key, tensors)
 
 
 def split(name: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -7,6 +7,7 @@ from hpjax.settings.fields import FRACTION, NOT_NEGATIVE, POSITIVE, Domain, choi
 
 LIMIT: Domain = (lambda v: v == math.inf or POSITIVE[0](v), "a number > 0 (float32: 1.2e-38 to 3.4e38), or inf for none")
 FEW: Domain = (lambda v: 1 <= v <= 30, "a whole number in [1, 30]")
+DTYPES = ("float32", "bfloat16")
 EXPONENT: Domain = (lambda v: -1 <= v <= 0, "a number in [-1, 0]")
 
 
@@ -37,6 +38,11 @@ class OptimizerSettings:
         None, "how muon's steps depend on a matrix's shape", choice("original", "match_rms_adamw")
     )
     optax_form: bool | None = setting(None, "Optax's variant of amsgrad, nadam, muon, lars or lamb")
+    moment_dtype: str | None = setting(
+        None,
+        "what moments and momentum are kept in: float32, or bfloat16 (half the memory), rounded stochastically",
+        choice(*DTYPES),
+    )
     weight_decay: float | None = setting(None, "decoupled weight decay, times the learning rate", NOT_NEGATIVE, main=True)
     l1: float | None = setting(None, "L1 regularisation, times the weights' signs added to the gradient", NOT_NEGATIVE)
     l2: float | None = setting(None, "L2 regularisation, times the weights added to the gradient", NOT_NEGATIVE)

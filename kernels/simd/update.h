@@ -1,7 +1,7 @@
 // A step of an optimizer, a part of a tensor at a time: every value is read and written once, read again where norms come first.
 #pragma once
 #include "../operators.h"
-#include "vector.h"
+#include "rounding.h"
 
 namespace hpjax::HPJAX_ISA {
 
@@ -85,11 +85,12 @@ static void clip(const Update& u, Part& part) {
   part.clip = squares;
 }
 
-template <Rule R>
+template <Rule R, class Kept>
 static void trust(const Update& u, Part& part) {
   const Parameter& p = u.parameters[part.parameter];
   const Prepared prepared(u.rates, p, u.scales[part.parameter]);
   const Adam adam(u.rates, p);
+  const Kept *first = static_cast<const Kept*>(p.first), *second = static_cast<const Kept*>(p.second);
   double squares[2] = {};
   V weights = V{}, others = V{};
   over(
@@ -98,8 +99,8 @@ static void trust(const Update& u, Part& part) {
         const V w = load_part(p.weight + i, n), g = prepare(prepared, load_part(p.gradient + i, n) * prepared.share, w);
         V other = g;
         if (R == LAMB) {
-          const V first = adam.first(load_part(p.first + i, n), g), second = adam.second(load_part(p.second + i, n), g);
-          other = first_of(adam.step(first, second, w), n);
+          const V mean = adam.first(load_buffer(first + i, n), g), square = adam.second(load_buffer(second + i, n), g);
+          other = first_of(adam.step(mean, square, w), n);
         }
         weights += w * w, others += other * other;
       },
@@ -107,7 +108,8 @@ static void trust(const Update& u, Part& part) {
   part.trust[0] = squares[0], part.trust[1] = squares[1];
 }
 
-template <Rule R>
+// `Kept` is float, or uint16_t for bfloat16.
+template <Rule R, class Kept>
 static void step(const Update& u, Part& part) {
   const Rates& r = u.rates;
   const Parameter& p = u.parameters[part.parameter];
@@ -118,6 +120,9 @@ static void step(const Update& u, Part& part) {
   const Adam adam(r, p);
   const V decoupled = splat(rate * r.weight_decay * p.decay), inner = splat(r.inner_decay * p.decay);
   const bool decays = r.weight_decay != 0 && p.decay != 0;
+  const Kept *first = static_cast<const Kept*>(p.first), *second = static_cast<const Kept*>(p.second);
+  Kept *new_first = static_cast<Kept*>(p.new_first), *new_second = static_cast<Kept*>(p.new_second);
+  const uint32_t key[2] = {p.key[0], p.key[1]};
   double sums[3] = {};
   V gradients = V{}, weights = V{}, steps = V{};
   over(
@@ -125,22 +130,23 @@ static void step(const Update& u, Part& part) {
       [&](int64_t i, int64_t n) __attribute__((always_inline)) {
         const V w = load_part(p.weight + i, n), mean = load_part(p.gradient + i, n) * prepared.share;
         V g = prepare(prepared, mean, w), d = V{};
+        const U random = sizeof(Kept) == sizeof(float) ? U{} : random_bits(key, i);
         if (R == SGD) d = learning_rate * g;
         if (R == MOMENTUM || R == NESTEROV) {
-          V v = beta1 * load_part(p.first + i, n) + g;
-          store_part(p.new_first + i, v, n);
+          V v = beta1 * load_buffer(first + i, n) + g;
+          store_buffer(new_first + i, v, n, random & 0xffffu);
           d = learning_rate * (R == NESTEROV ? g + beta1 * v : v);
         }
         if (R == LARS) {
           V own = ratio == PLAIN ? g : splat(ratio) * (g + inner * w);
-          d = beta1 * load_part(p.first + i, n) + learning_rate * own;
-          store_part(p.new_first + i, d, n);
+          d = beta1 * load_buffer(first + i, n) + learning_rate * own;
+          store_buffer(new_first + i, d, n, random & 0xffffu);
         }
         if (R == ADAM || R == LAMB) {
-          V first = adam.first(load_part(p.first + i, n), g), second = adam.second(load_part(p.second + i, n), g);
-          store_part(p.new_first + i, first, n);
-          store_part(p.new_second + i, second, n);
-          d = first_of(learning_rate * adam.step(first, second, w), n);
+          const V m = adam.first(load_buffer(first + i, n), g), s = adam.second(load_buffer(second + i, n), g);
+          store_buffer(new_first + i, m, n, random & 0xffffu);
+          store_buffer(new_second + i, s, n, random >> 16);
+          d = first_of(learning_rate * adam.step(m, s, w), n);
         }
         if (decays) d += decoupled * w;
         const V next = w - d;
@@ -151,21 +157,21 @@ static void step(const Update& u, Part& part) {
   for (int k = 0; k < 3; ++k) part.sums[k] = sums[k];
 }
 
-template <Rule R>
+template <Rule R, class Kept = float>
 static void update(const Update& u, Phase phase, Part& part) {
   if (phase == CLIP) return clip(u, part);
-  if (phase == STEP) return step<R>(u, part);
-  if (R == LARS || R == LAMB) trust<R>(u, part);
+  if (phase == STEP) return step<R, Kept>(u, part);
+  if (R == LARS || R == LAMB) trust<R, Kept>(u, part);
 }
 
 static void update(const Update& u, Phase phase, Part& part) {
   switch (u.rule) {
     case SGD: return update<SGD>(u, phase, part);
-    case MOMENTUM: return update<MOMENTUM>(u, phase, part);
-    case NESTEROV: return update<NESTEROV>(u, phase, part);
-    case ADAM: return update<ADAM>(u, phase, part);
-    case LARS: return update<LARS>(u, phase, part);
-    case LAMB: return update<LAMB>(u, phase, part);
+    case MOMENTUM: return (u.narrow ? update<MOMENTUM, uint16_t> : update<MOMENTUM, float>)(u, phase, part);
+    case NESTEROV: return (u.narrow ? update<NESTEROV, uint16_t> : update<NESTEROV, float>)(u, phase, part);
+    case ADAM: return (u.narrow ? update<ADAM, uint16_t> : update<ADAM, float>)(u, phase, part);
+    case LARS: return (u.narrow ? update<LARS, uint16_t> : update<LARS, float>)(u, phase, part);
+    case LAMB: return (u.narrow ? update<LAMB, uint16_t> : update<LAMB, float>)(u, phase, part);
   }
 }
 
