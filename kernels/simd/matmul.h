@@ -4,7 +4,9 @@
 
 namespace hpjax::HPJAX_ISA {
 
-constexpr int64_t DEPTH = 256;  // k of a panel
+// Of k in a panel, which leaves room for the rows of a beside it in the first cache.
+constexpr int64_t DEPTH = 128;
+constexpr int64_t TALL = 4 * MR;  // rows done at a time
 
 // Copies rows [from, from + depth) of op(b) [depth, columns] into panels; columns past the last are 0.
 static void pack(const float* b, bool transposed, int64_t total_depth, int64_t columns, int64_t from, int64_t depth,
@@ -35,31 +37,56 @@ static void pack(const float* b, bool transposed, int64_t total_depth, int64_t c
 
 static int64_t packed_size(int64_t columns, int64_t depth) { return vectors(columns) * W * depth; }
 
-// c = op(a) b' for one block of depth, where b' is packed or lies as it is.
+// Copies columns [from, from + rows) of a [depth, stride] into blocks of MR: a tile finds its rows side by side, k after k.
+static void pack_across(const float* a, int64_t stride, int64_t rows, int64_t depth, float* to) {
+  for (int64_t i = 0; i < rows; i += MR) {
+    const int64_t high = smaller(MR, rows - i);
+    float* block = to + i * depth;
+    if (high == MR)
+      for (int64_t k = 0; k < depth; ++k)
+        for (int r = 0; r < MR; ++r) block[k * MR + r] = a[k * stride + i + r];
+    else
+      for (int64_t k = 0; k < depth; ++k)
+        for (int64_t r = 0; r < high; ++r) block[k * MR + r] = a[k * stride + i + r];
+  }
+}
+
+// A tile of c of one block of depth: rows from i on, columns from n on.
+struct Corner {
+  int64_t i, n, from, depth;
+};
+
+INLINE void tile(const Matmul& m, const Corner& p, Panel panel, int64_t count, const float* across, const Finish& f) {
+  const int64_t high = smaller(MR, m.rows - p.i);
+  const bool last = p.from + p.depth == m.depth;
+  float *out[MR], *before[MR];
+  for (int64_t r = 0; r < high; ++r) {
+    out[r] = m.c + (p.i + r) * m.columns + p.n;
+    before[r] = m.before ? m.before + (p.i + r) * m.columns + p.n : nullptr;
+  }
+  if (m.transpose_a) return TILES_ACROSS[high - 1][count - 1](Across{across, nullptr, MR, p.depth}, panel, out, f);
+  const float* rows[MR];
+  for (int64_t r = 0; r < high; ++r) rows[r] = m.a + (p.i + r) * m.depth + p.from;
+  const int64_t none = 0;
+  TILES_ALONG[high - 1][count - 1](rows, Along{&none, 1, p.depth}, panel, out, last && m.before ? before : nullptr, f);
+}
+
+// c = op(a) b' for one block of depth, where b' is packed or lies as it is. A few rows are done at a time, over all columns:
+// the lines of c that they write lie together.
 static void block(const Matmul& m, int64_t from, int64_t depth, const float* packed) {
   const bool last = from + depth == m.depth;
-  for (int64_t n = 0, at = 0; n < m.columns; n += NV * W) {
-    const int64_t count = smaller(NV, vectors(m.columns - n)), wide = count * W;
-    const Panel panel = packed ? Panel{packed + at, wide} : Panel{m.b + from * m.columns + n, m.columns};
-    at += depth * wide;
-    const Finish f{smaller(wide, m.columns - n), from > 0, last && m.bias ? m.bias + n : nullptr,
-                   last ? m.activation : NONE};
-    for (int64_t i = 0; i < m.rows; i += MR) {
-      const int64_t high = smaller(MR, m.rows - i);
-      float *out[MR], *before[MR];
-      for (int64_t r = 0; r < high; ++r) {
-        out[r] = m.c + (i + r) * m.columns + n;
-        before[r] = m.before ? m.before + (i + r) * m.columns + n : nullptr;
-      }
-      if (m.transpose_a) {
-        TILES_ACROSS[high - 1][count - 1](Across{m.a + from * m.rows + i, nullptr, m.rows, depth}, panel, out, f);
-      } else {
-        const float* rows[MR];
-        for (int64_t r = 0; r < high; ++r) rows[r] = m.a + (i + r) * m.depth + from;
-        const int64_t none = 0;
-        TILES_ALONG[high - 1][count - 1](rows, Along{&none, 1, depth}, panel, out,
-                                         last && m.before ? before : nullptr, f);
-      }
+  float* turned = m.transpose_a ? scratch(1, TALL * larger(depth, 1)) : nullptr;
+  for (int64_t top = 0; top < m.rows; top += TALL) {
+    const int64_t bottom = smaller(top + TALL, m.rows);
+    if (turned) pack_across(m.a + from * m.rows + top, m.rows, bottom - top, depth, turned);
+    for (int64_t n = 0, at = 0; n < m.columns; n += NV * W) {
+      const int64_t count = smaller(NV, vectors(m.columns - n)), wide = count * W;
+      const Panel panel = packed ? Panel{packed + at, wide} : Panel{m.b + from * m.columns + n, m.columns};
+      at += depth * wide;
+      const Finish f{smaller(wide, m.columns - n), from > 0, last && m.bias ? m.bias + n : nullptr,
+                     last ? m.activation : NONE};
+      for (int64_t i = top; i < bottom; i += MR)
+        tile(m, Corner{i, n, from, depth}, panel, count, turned + (i - top) * depth, f);
     }
   }
 }

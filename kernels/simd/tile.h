@@ -18,6 +18,26 @@ struct Finish {
   Activation activation;  // NONE unless the sums are complete
 };
 
+// Applies an activation to `rows` rows of `valid` floats; `to` may be `from`.
+template <Activation A>
+static void activate(int rows, int64_t valid, const float* const* from, float* const* to) {
+  for (int r = 0; r < rows; ++r) {
+    int64_t n = 0;
+    for (; n + W <= valid; n += W) store(to[r] + n, activate<A>(load(from[r] + n)));
+    if (n < valid) store_part(to[r] + n, activate<A>(load_part(from[r] + n, valid - n)), valid - n);
+  }
+}
+
+static void activate(Activation a, int rows, int64_t valid, const float* const* from, float* const* to) {
+  switch (a) {
+    case RELU: return activate<RELU>(rows, valid, from, to);
+    case TANH: return activate<TANH>(rows, valid, from, to);
+    case GELU: return activate<GELU>(rows, valid, from, to);
+    case SILU: return activate<SILU>(rows, valid, from, to);
+    case NONE: return activate<NONE>(rows, valid, from, to);
+  }
+}
+
 // Rows that run along k: row r is `rows[r]`, and k walks through `segments` pieces of `length` floats each, `offsets` apart
 // from the row's beginning. A matrix has one piece; a convolution one for each row of taps.
 struct Along {
@@ -25,45 +45,60 @@ struct Along {
   int64_t segments, length;
 };
 
+// Every loop over a tile is unrolled: a sum that is picked by a number known at run time would live in memory.
 template <int R, int N>
 INLINE void begin(V (&sums)[R][N], float* const* out, const Finish& f) {
+  if (!f.accumulate) {
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-    for (int v = 0; v < N; ++v) sums[r][v] = V{};
-  if (f.accumulate)
     for (int r = 0; r < R; ++r)
-      for (int v = 0; v < N; ++v)
-        if (v * W < f.valid) sums[r][v] = load_part(out[r] + v * W, f.valid - v * W);
-}
-
-template <Activation A, int R, int N>
-INLINE void finish_whole(V (&sums)[R][N], float* const* out, const V (&bias)[N]) {
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < N; ++v) store(out[r] + v * W, activate<A>(sums[r][v] + bias[v]));
+      for (int v = 0; v < N; ++v) sums[r][v] = V{};
+  } else if (f.valid >= N * W) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < N; ++v) sums[r][v] = load(out[r] + v * W);
+  } else {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < N; ++v) sums[r][v] = v * W < f.valid ? load_part(out[r] + v * W, f.valid - v * W) : V{};
+  }
 }
 
 template <int R, int N>
 INLINE void finish(V (&sums)[R][N], float* const* out, float* const* before, const Finish& f) {
-  V bias[N];
+  if (f.bias) {
+    V bias[N];
 #pragma GCC unroll 4
-  for (int v = 0; v < N; ++v) bias[v] = f.bias && v * W < f.valid ? load_part(f.bias + v * W, f.valid - v * W) : V{};
-  if (f.valid == N * W && !before && f.activation == NONE) return finish_whole<NONE>(sums, out, bias);
-  if (f.valid == N * W && !before && f.activation == RELU) return finish_whole<RELU>(sums, out, bias);
+    for (int v = 0; v < N; ++v) bias[v] = v * W < f.valid ? load_part(f.bias + v * W, f.valid - v * W) : V{};
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
+    for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < N; ++v) {
-      if (v * W >= f.valid) break;
-      V y = sums[r][v];
-      if (f.bias) y += bias[v];
-      if (before) store_part(before[r] + v * W, y, f.valid - v * W);
-      if (f.activation != NONE) y = activate(f.activation, y);
-      store_part(out[r] + v * W, y, f.valid - v * W);
-    }
+      for (int v = 0; v < N; ++v) sums[r][v] += bias[v];
   }
+  float* const* to = before ? before : out;
+  if (f.valid >= N * W && !before && f.activation == RELU) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < N; ++v) store(out[r] + v * W, activate<RELU>(sums[r][v]));
+    return;
+  }
+  if (f.valid >= N * W) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < N; ++v) store(to[r] + v * W, sums[r][v]);
+  } else {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < N; ++v)
+        if (v * W < f.valid) store_part(to[r] + v * W, sums[r][v], f.valid - v * W);
+  }
+  // From the first cache again: unrolled, an activation would fill that of the instructions.
+  if (before || f.activation != NONE) activate(f.activation, R, f.valid, to, out);
 }
 
 template <int R, int N>
