@@ -1,4 +1,5 @@
 // Compiled once for each instruction set, with its name and sizes as macros (CMakeLists.txt).
+#include "simd/attention.h"
 #include "simd/conv.h"
 #include "simd/matmul.h"
 #include "simd/update.h"
@@ -9,6 +10,7 @@
 namespace hpjax::HPJAX_ISA {
 
 extern const Operators OPERATORS;
-const Operators OPERATORS = {HPJAX_QUOTED(HPJAX_ISA), matmul, pullback, conv_forward, conv_backward, update};
+const Operators OPERATORS = {HPJAX_QUOTED(HPJAX_ISA), matmul, pullback, conv_forward, conv_backward, update,
+                             attention_forward, attention_backward};
 
 }  // namespace hpjax::HPJAX_ISA

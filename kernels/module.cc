@@ -12,6 +12,8 @@ XLA_FFI_Error* hpjax_pullback(XLA_FFI_CallFrame*);
 XLA_FFI_Error* hpjax_conv(XLA_FFI_CallFrame*);
 XLA_FFI_Error* hpjax_conv_gradient(XLA_FFI_CallFrame*);
 XLA_FFI_Error* hpjax_update(XLA_FFI_CallFrame*);
+XLA_FFI_Error* hpjax_attention(XLA_FFI_CallFrame*);
+XLA_FFI_Error* hpjax_attention_gradient(XLA_FFI_CallFrame*);
 }
 
 NB_MODULE(_kernels, m) {
@@ -23,6 +25,8 @@ NB_MODULE(_kernels, m) {
     add("hpjax_conv", hpjax_conv);
     add("hpjax_conv_gradient", hpjax_conv_gradient);
     add("hpjax_update", hpjax_update);
+    add("hpjax_attention", hpjax_attention);
+    add("hpjax_attention_gradient", hpjax_attention_gradient);
     return found;
   }, "The handlers by the name of their target: capsules for jax.ffi.register_ffi_target.");
   m.def("available", [] {

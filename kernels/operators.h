@@ -50,6 +50,25 @@ struct ConvBackward : Conv {
   float *to_x, *to_kernel, *to_bias;  // null where not asked for
 };
 
+// Attention of sequences to themselves: qkv [batch, time, 3, heads, dim], y [batch, time, heads, dim]. Where it is causal, a
+// place sees itself and those before it.
+struct Attention {
+  int64_t batch, time, heads, dim;
+  bool causal;
+  float scale;  // of the products of queries and keys
+  const float* qkv;
+};
+
+struct AttentionForward : Attention {
+  float* y;
+  float* statistics;  // [batch, heads, 2, time]: each query's largest product, and 1 / its sum of exponentials
+};
+
+struct AttentionBackward : Attention {
+  const float *statistics, *cotangent;
+  float* to_qkv;
+};
+
 // How a gradient becomes a step; the formulas are those of hpjax/optimizers.
 enum Rule : int32_t { SGD = 0, MOMENTUM = 1, NESTEROV = 2, ADAM = 3, LARS = 4, LAMB = 5 };
 constexpr int64_t RULES = 6;
@@ -111,6 +130,8 @@ struct Operators {
   void (*conv_forward)(const ConvForward&);
   void (*conv_backward)(const ConvBackward&);
   void (*update)(const Update&, Phase, Part&);
+  void (*attention_forward)(const AttentionForward&);
+  void (*attention_backward)(const AttentionBackward&);
 };
 
 // The best that this processor runs, or the one chosen by `choose`.

@@ -10,7 +10,7 @@ from jax import lax
 from hpjax.errors import ConfigError
 from hpjax.models.dropout import Dropout, StochasticDepth
 from hpjax.models.training import Training
-from hpjax.ops import Dense, LayerNorm, attention, causal_attention
+from hpjax.ops import Dense, LayerNorm, attention, join_heads, self_attention, split_heads
 
 SMALL = nn.initializers.normal(0.02)
 """GPT-2's initialiser of everything that is multiplied."""
@@ -45,8 +45,9 @@ class SelfAttention(nn.Module):
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, KeyValues]:
         """Returns float32 [batch, time, width] for the same, and the keys and values."""
-        q, k, v = self._heads(x)
-        return self._joined((causal_attention if self.causal else attention)(q, k, v)), KeyValues(k, v)
+        qkv = self.qkv(x)
+        _, k, v = split_heads(qkv, self.heads)
+        return self.out(self_attention(qkv, self.heads, causal=self.causal)), KeyValues(k, v)
 
     def decode(self, x: jax.Array, past: KeyValues, position: jax.Array) -> tuple[jax.Array, KeyValues]:
         """Returns what `__call__` gives at one place, from what the places before it left.
@@ -59,19 +60,11 @@ class SelfAttention(nn.Module):
         Returns:
           float32 [batch, 1, width], and `past` with the place's keys and values.
         """
-        q, k, v = self._heads(x)
+        q, k, v = split_heads(self.qkv(x), self.heads)
         keys = lax.dynamic_update_slice_in_dim(past.keys, k, position, 2)
         values = lax.dynamic_update_slice_in_dim(past.values, v, position, 2)
         seen = jnp.arange(keys.shape[2])[None] <= position
-        return self._joined(attention(q, keys, values, seen)), KeyValues(keys, values)
-
-    def _heads(self, x: jax.Array) -> tuple[jax.Array, ...]:
-        batch, time, _ = x.shape
-        parts = jnp.split(self.qkv(x), 3, axis=-1)
-        return tuple(part.reshape(batch, time, self.heads, -1).transpose(0, 2, 1, 3) for part in parts)
-
-    def _joined(self, x: jax.Array) -> jax.Array:
-        return self.out(x.transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], self.width))
+        return self.out(join_heads(attention(q, keys, values, seen))), KeyValues(keys, values)
 
 
 class Block(nn.Module):

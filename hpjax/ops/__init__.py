@@ -3,6 +3,9 @@
 from hpjax.ops.activations import ACTIVATIONS as ACTIVATIONS
 from hpjax.ops.attention import attention as attention
 from hpjax.ops.attention import causal_attention as causal_attention
+from hpjax.ops.attention import join_heads as join_heads
+from hpjax.ops.attention import self_attention as self_attention
+from hpjax.ops.attention import split_heads as split_heads
 from hpjax.ops.conv import Conv as Conv
 from hpjax.ops.conv import conv as conv
 from hpjax.ops.conv1d import Conv1d as Conv1d

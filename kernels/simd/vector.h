@@ -27,7 +27,7 @@ typedef float Unaligned __attribute__((vector_size(HPJAX_WIDTH * 4), aligned(4),
 INLINE V load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
 INLINE void store(float* p, V v) { *reinterpret_cast<Unaligned*>(p) = v; }
 INLINE V splat(float x) { return x - V{}; }
-INLINE V select(I mask, V a, V b) { return (V)(((I)a & mask) | ((I)b & ~mask)); }
+INLINE V select(I mask, V a, V b) { return mask ? a : b; }
 // As the comparison of IEEE 754 says: NaN stays NaN where it is the first.
 INLINE V at_least(V v, V low) { return select(v < low, low, v); }
 INLINE V at_most(V v, V high) { return select(v > high, high, v); }
@@ -36,6 +36,24 @@ INLINE float sum(V v) {
   float total = 0;
   for (int i = 0; i < W; ++i) total += v[i];
   return total;
+}
+
+INLINE I numbers() {
+  I n;
+  for (int i = 0; i < W; ++i) n[i] = i;
+  return n;
+}
+
+// The sum, or the largest, of all floats, in each of them.
+INLINE V all_sum(V v) {
+#pragma GCC unroll 4
+  for (int s = W / 2; s > 0; s /= 2) v += __builtin_shuffle(v, numbers() ^ s);
+  return v;
+}
+INLINE V all_largest(V v) {
+#pragma GCC unroll 4
+  for (int s = W / 2; s > 0; s /= 2) v = at_least(v, __builtin_shuffle(v, numbers() ^ s));
+  return v;
 }
 
 // Square roots, rounded as IEEE 754 says.
@@ -113,14 +131,12 @@ INLINE void transpose(V (&rows)[W]) {
   }
 }
 
-// exp to about 1e-7 relative; 0 below -87.3, infinity above 88.7, NaN stays NaN.
-INLINE V exp(V x) {
-  const V low = splat(-87.33654f), high = splat(88.72283f);
-  V t = at_most(at_least(x, low), high);
+// exp(t) / 2^n to about 1e-7 relative, for |t| < 89.
+INLINE V exp_part(V t, I& n) {
   // t = n ln 2 + r with |r| <= ln 2 / 2: adding 1.5 * 2^23 rounds to the nearest whole.
   const V magic = splat(12582912.0f);
   V whole = t * splat(1.44269504088896341f) + magic;
-  I n = (I)whole - (I)magic;
+  n = (I)whole - (I)magic;
   whole -= magic;
   V r = t - whole * splat(0.693359375f);
   r = r - whole * splat(-2.12194440e-4f);
@@ -130,7 +146,14 @@ INLINE V exp(V x) {
   p = p * r + splat(4.1665795894e-2f);
   p = p * r + splat(1.6666665459e-1f);
   p = p * r + splat(5.0000001201e-1f);
-  V y = p * r * r + r + splat(1.0f);
+  return p * r * r + r + splat(1.0f);
+}
+
+// exp to about 1e-7 relative; 0 below -87.3, infinity above 88.7, NaN stays NaN.
+INLINE V exp(V x) {
+  const V low = splat(-87.33654f), high = splat(88.72283f);
+  I n;
+  V y = exp_part(at_most(at_least(x, low), high), n);
   // In two steps, for 2^128 is no float.
   I half = n >> 1;
   y *= (V)((half + 127) << 23);
@@ -140,7 +163,33 @@ INLINE V exp(V x) {
   return select(x == x, y, x);
 }
 
-INLINE V sigmoid(V x) { return splat(1.0f) / (splat(1.0f) + exp(-x)); }
+// exp held between 1.6e-38 and 1.6e38, for sums that need no more: no subnormal, which is slow; NaN stays NaN.
+INLINE V exp_within(V x) {
+  I n;
+  V y = exp_part(at_most(at_least(x, splat(-87.0f)), splat(88.0f)), n);
+  return y * (V)((n + 127) << 23);
+}
+
+// exp of what is not above 0; 0 below -87, NaN stays NaN.
+INLINE V exp_below(V x) {
+  I n;
+  V y = exp_part(at_least(x, splat(-87.0f)), n);
+  return select(x < splat(-87.0f), V{}, y * (V)((n + 127) << 23));
+}
+
+// 1 / x for x >= 1, to about 1e-7 relative; 0 above 1e38.
+INLINE V reciprocal(V x) {
+#if defined(HPJAX_X86) && HPJAX_WIDTH == 16
+  // A division takes as long as all the rest of a GELU.
+  V y = (V)_mm512_rcp14_ps((__m512)x);
+  y = y * (splat(2.0f) - x * y);
+  return select(x > splat(1e38f), V{}, y);
+#else
+  return splat(1.0f) / select(x > splat(1e38f), splat(__builtin_inff()), x);
+#endif
+}
+
+INLINE V sigmoid(V x) { return reciprocal(splat(1.0f) + exp_within(-x)); }
 
 // tanh(x): odd polynomial near 0, where 1 - 2 / (exp(2x) + 1) has no digits.
 INLINE V tanh(V x) {
