@@ -2,6 +2,8 @@
 #include "simd/attention.h"
 #include "simd/conv.h"
 #include "simd/matmul.h"
+#include "simd/norm.h"
+#include "simd/perceptron.h"
 #include "simd/update.h"
 
 #define HPJAX_TEXT(x) #x
@@ -11,6 +13,7 @@ namespace hpjax::HPJAX_ISA {
 
 extern const Operators OPERATORS;
 const Operators OPERATORS = {HPJAX_QUOTED(HPJAX_ISA), matmul, pullback, conv_forward, conv_backward, update,
-                             attention_forward, attention_backward};
+                             attention_forward, attention_backward, norm_forward, norm_backward,
+                             perceptron_forward, perceptron_backward};
 
 }  // namespace hpjax::HPJAX_ISA

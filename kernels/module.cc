@@ -14,6 +14,10 @@ XLA_FFI_Error* hpjax_conv_gradient(XLA_FFI_CallFrame*);
 XLA_FFI_Error* hpjax_update(XLA_FFI_CallFrame*);
 XLA_FFI_Error* hpjax_attention(XLA_FFI_CallFrame*);
 XLA_FFI_Error* hpjax_attention_gradient(XLA_FFI_CallFrame*);
+XLA_FFI_Error* hpjax_norm(XLA_FFI_CallFrame*);
+XLA_FFI_Error* hpjax_norm_gradient(XLA_FFI_CallFrame*);
+XLA_FFI_Error* hpjax_perceptron(XLA_FFI_CallFrame*);
+XLA_FFI_Error* hpjax_perceptron_gradient(XLA_FFI_CallFrame*);
 }
 
 NB_MODULE(_kernels, m) {
@@ -27,6 +31,10 @@ NB_MODULE(_kernels, m) {
     add("hpjax_update", hpjax_update);
     add("hpjax_attention", hpjax_attention);
     add("hpjax_attention_gradient", hpjax_attention_gradient);
+    add("hpjax_norm", hpjax_norm);
+    add("hpjax_norm_gradient", hpjax_norm_gradient);
+    add("hpjax_perceptron", hpjax_perceptron);
+    add("hpjax_perceptron_gradient", hpjax_perceptron_gradient);
     return found;
   }, "The handlers by the name of their target: capsules for jax.ffi.register_ffi_target.");
   m.def("available", [] {

@@ -16,6 +16,7 @@ struct Matmul {
   Activation activation;
   float* c;
   float* before;  // [rows, columns]: what goes into the activation; or null
+  bool accumulate;  // whether the product is added to what stands in c
 };
 
 // The cotangent of what went into an activation, and its sum over the rows.
@@ -67,6 +68,41 @@ struct AttentionForward : Attention {
 struct AttentionBackward : Attention {
   const float *statistics, *cotangent;
   float* to_qkv;
+};
+
+// y [rows, features] = the layer norm of x + branch.
+struct NormForward {
+  int64_t rows, features;
+  float epsilon;
+  const float *x, *branch;     // branch: or null
+  const float *scale, *bias;   // [features]
+  float *sum, *y;              // sum: [rows, features], where there is a branch
+  float* statistics;           // [rows, 2]: mean, and 1 / standard deviation
+};
+
+struct NormBackward {
+  int64_t rows, features;
+  const float *x, *scale, *statistics;  // x: the sum
+  const float *cotangent, *through;     // through: the sum's own cotangent, or null
+  float *to_x, *to_scale, *to_bias;
+};
+
+// y [rows, outputs] = activation(x kernel + bias) out_kernel + out_bias.
+struct Perceptron {
+  int64_t rows, inputs, hidden, outputs;
+  Activation activation;
+  const float *x, *kernel, *out_kernel;
+};
+
+struct PerceptronForward : Perceptron {
+  const float *bias, *out_bias;
+  float* y;
+  float* before;  // [rows, hidden]: what goes into the activation; or null
+};
+
+struct PerceptronBackward : Perceptron {
+  const float *before, *cotangent;
+  float *to_x, *to_kernel, *to_bias, *to_out_kernel, *to_out_bias;
 };
 
 // How a gradient becomes a step; the formulas are those of hpjax/optimizers.
@@ -132,6 +168,10 @@ struct Operators {
   void (*update)(const Update&, Phase, Part&);
   void (*attention_forward)(const AttentionForward&);
   void (*attention_backward)(const AttentionBackward&);
+  void (*norm_forward)(const NormForward&);
+  void (*norm_backward)(const NormBackward&);
+  void (*perceptron_forward)(const PerceptronForward&);
+  void (*perceptron_backward)(const PerceptronBackward&);
 };
 
 // The best that this processor runs, or the one chosen by `choose`.

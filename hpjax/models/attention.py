@@ -10,7 +10,7 @@ from jax import lax
 from hpjax.errors import ConfigError
 from hpjax.models.dropout import Dropout, StochasticDepth
 from hpjax.models.training import Training
-from hpjax.ops import Dense, LayerNorm, attention, join_heads, self_attention, split_heads
+from hpjax.ops import Dense, ResidualNorm, attention, join_heads, perceptron, self_attention, split_heads
 
 SMALL = nn.initializers.normal(0.02)
 """GPT-2's initialiser of everything that is multiplied."""
@@ -94,9 +94,9 @@ class Block(nn.Module):
     def setup(self) -> None:
         """Makes the layers."""
         last = nn.initializers.normal(0.02 * (2 * self.depth) ** -0.5)
-        self.attention_norm = LayerNorm()
+        self.attention_norm = ResidualNorm()
         self.attention = SelfAttention(self.width, self.heads, self.causal, last)
-        self.mlp_norm = LayerNorm()
+        self.mlp_norm = ResidualNorm()
         self.hidden = Dense(self.mlp_ratio * self.width, self.activation, kernel_init=SMALL)
         self.out = Dense(self.width, kernel_init=last)
         self.attention_dropout, self.mlp_dropout = Dropout(), Dropout()
@@ -105,16 +105,22 @@ class Block(nn.Module):
 
     def __call__(self, x: jax.Array, training: Training | None = None) -> tuple[jax.Array, KeyValues]:
         """Returns float32 [batch, time, width] for the same, and the keys and values of its attention."""
-        branch, past = self.attention(self.attention_norm(x))
-        x = x + self.attention_depth(self.attention_dropout(branch, training), training)
-        branch = self.out(self.hidden(self.mlp_norm(x)))
+        x, normed = self.attention_norm(x)
+        branch, past = self.attention(normed)
+        x, normed = self.mlp_norm(x, self.attention_depth(self.attention_dropout(branch, training), training))
+        branch = self._perceptron(normed)
         return x + self.mlp_depth(self.mlp_dropout(branch, training), training), past
 
     def decode(self, x: jax.Array, past: KeyValues, position: jax.Array) -> tuple[jax.Array, KeyValues]:
         """Returns one place's output and the keys and values with its own; see `SelfAttention.decode`."""
-        branch, past = self.attention.decode(self.attention_norm(x), past, position)
-        x = x + branch
-        return x + self.out(self.hidden(self.mlp_norm(x))), past
+        x, normed = self.attention_norm(x)
+        branch, past = self.attention.decode(normed, past, position)
+        x, normed = self.mlp_norm(x, branch)
+        return x + self._perceptron(normed), past
+
+    def _perceptron(self, x: jax.Array) -> jax.Array:
+        hidden = self.hidden.parameters(x.shape[-1])
+        return perceptron(x, *hidden, *self.out.parameters(hidden[0].shape[1]), self.activation)
 
 
 def check_heads(width: int, heads: int) -> None:

@@ -15,6 +15,9 @@ from hpjax.ops.dense import dense as dense
 from hpjax.ops.embedding import Embedding as Embedding
 from hpjax.ops.embedding import embedding as embedding
 from hpjax.ops.layer_norm import LayerNorm as LayerNorm
+from hpjax.ops.layer_norm import ResidualNorm as ResidualNorm
 from hpjax.ops.layer_norm import layer_norm as layer_norm
+from hpjax.ops.layer_norm import residual_norm as residual_norm
+from hpjax.ops.perceptron import perceptron as perceptron
 from hpjax.ops.pool import avg_pool as avg_pool
 from hpjax.ops.pool import max_pool as max_pool

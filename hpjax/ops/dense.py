@@ -40,9 +40,12 @@ class Dense(nn.Module):
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     use_bias: bool = True
 
-    @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns `dense` of x with this layer's parameters."""
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,)) if self.use_bias else None
-        return dense(x, kernel, bias, self.activation)
+        return dense(x, *self.parameters(x.shape[-1]), self.activation)
+
+    @nn.compact
+    def parameters(self, inputs: int) -> tuple[jax.Array, jax.Array | None]:
+        """Returns the kernel, float [inputs, features], and the bias, float [features] or None."""
+        kernel = self.param("kernel", self.kernel_init, (inputs, self.features))
+        return kernel, self.param("bias", nn.initializers.zeros_init(), (self.features,)) if self.use_bias else None

@@ -35,6 +35,23 @@ INLINE V pullback(V saved, V cotangent) {
   return cotangent;
 }
 
+// What comes out for x, and the cotangent of x.
+template <Activation A>
+INLINE void through(V x, V cotangent, V& y, V& to_x) {
+  if (A == GELU) {
+    const V square = x * x, s = sigmoid(splat(GELU_SCALE) * (x + splat(GELU_CUBE) * square * x));
+    y = x * s;
+    to_x = cotangent * (s + y * (splat(1.0f) - s) * splat(GELU_SCALE) * (splat(1.0f) + splat(3 * GELU_CUBE) * square));
+  } else if (A == SILU) {
+    const V s = sigmoid(x);
+    y = x * s;
+    to_x = cotangent * (s + y * (splat(1.0f) - s));
+  } else {
+    y = activate<A>(x);
+    to_x = pullback<A>(y, cotangent);
+  }
+}
+
 INLINE V activate(Activation a, V x) {
   switch (a) {
     case RELU: return activate<RELU>(x);

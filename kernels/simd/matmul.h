@@ -83,7 +83,7 @@ static void block(const Matmul& m, int64_t from, int64_t depth, const float* pac
       const int64_t count = smaller(NV, vectors(m.columns - n)), wide = count * W;
       const Panel panel = packed ? Panel{packed + at, wide} : Panel{m.b + from * m.columns + n, m.columns};
       at += depth * wide;
-      const Finish f{smaller(wide, m.columns - n), from > 0, last && m.bias ? m.bias + n : nullptr,
+      const Finish f{smaller(wide, m.columns - n), m.accumulate || from > 0, last && m.bias ? m.bias + n : nullptr,
                      last ? m.activation : NONE};
       for (int64_t i = top; i < bottom; i += MR)
         tile(m, Corner{i, n, from, depth}, panel, count, turned + (i - top) * depth, f);
@@ -105,9 +105,9 @@ static void matmul(const Matmul& m) {
 
 // N vectors of columns from `n`, `valid` floats each, row after row: their sums stay in registers.
 template <Activation A, int N>
-INLINE void pullback(const Pullback& p, int64_t n, int64_t valid) {
+INLINE void pullback(const Pullback& p, int64_t n, int64_t valid, bool accumulate) {
   V sums[N];
-  for (int v = 0; v < N; ++v) sums[v] = V{};
+  for (int v = 0; v < N; ++v) sums[v] = p.sums && accumulate ? load_part(p.sums + n + v * W, valid) : V{};
   for (int64_t i = 0; i < p.rows; ++i) {
     const int64_t at = i * p.columns + n;
 #pragma GCC unroll 8
@@ -125,21 +125,25 @@ INLINE void pullback(const Pullback& p, int64_t n, int64_t valid) {
 }
 
 template <Activation A>
-static void pullback(const Pullback& p) {
-  constexpr int N = 8;
+static void pullback(const Pullback& p, bool accumulate) {
+  // Unrolled far, the longer derivatives would fill the first cache of the instructions.
+  constexpr int N = A == NONE || A == RELU ? 8 : 2;
   int64_t n = 0;
-  for (; n + N * W <= p.columns; n += N * W) pullback<A, N>(p, n, W);
-  for (; n < p.columns; n += W) pullback<A, 1>(p, n, smaller(W, p.columns - n));
+  for (; n + N * W <= p.columns; n += N * W) pullback<A, N>(p, n, W, accumulate);
+  for (; n < p.columns; n += W) pullback<A, 1>(p, n, smaller(W, p.columns - n), accumulate);
 }
 
-static void pullback(const Pullback& p) {
+// `accumulate` adds to the sums that stand there.
+static void pullback(const Pullback& p, bool accumulate) {
   switch (p.activation) {
-    case NONE: return p.sums ? pullback<NONE>(p) : void();
-    case RELU: return pullback<RELU>(p);
-    case TANH: return pullback<TANH>(p);
-    case GELU: return pullback<GELU>(p);
-    case SILU: return pullback<SILU>(p);
+    case NONE: return p.sums ? pullback<NONE>(p, accumulate) : void();
+    case RELU: return pullback<RELU>(p, accumulate);
+    case TANH: return pullback<TANH>(p, accumulate);
+    case GELU: return pullback<GELU>(p, accumulate);
+    case SILU: return pullback<SILU>(p, accumulate);
   }
 }
+
+static void pullback(const Pullback& p) { pullback(p, false); }
 
 }  // namespace hpjax::HPJAX_ISA
