@@ -12,7 +12,9 @@ _NONE = np.zeros(0, np.float32)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
-def residual_norm(x: jax.Array, branch: Any, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array]:
+def residual_norm(
+    x: jax.Array, branch: Any, scale: jax.Array, bias: jax.Array, epsilon: float
+) -> tuple[jax.Array, jax.Array]:
     """Returns `layer_norm.residual_norm` of float32 arrays that `native.used` accepts.
 
     Args:

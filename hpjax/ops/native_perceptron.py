@@ -19,7 +19,10 @@ def perceptron(
 def _run(x: jax.Array, *parameters: jax.Array, before: bool) -> Any:
     *arrays, activation = parameters
     kernel, _, out_kernel, _ = arrays
-    results = native.floats(x.shape[0], out_kernel.shape[1]), native.floats(*((x.shape[0], kernel.shape[1]) if before else (0,)))
+    results = (
+        native.floats(x.shape[0], out_kernel.shape[1]),
+        native.floats(*((x.shape[0], kernel.shape[1]) if before else (0,))),
+    )
     return native.call("hpjax_perceptron", results, x, *arrays, activation=native.NUMBERS[activation])
 
 

@@ -11,26 +11,31 @@ constexpr int64_t TALL = 4 * MR;  // rows done at a time
 // Copies rows [from, from + depth) of op(b) [depth, columns] into panels; columns past the last are 0.
 static void pack(const float* b, bool transposed, int64_t total_depth, int64_t columns, int64_t from, int64_t depth,
                  float* to) {
-  for (int64_t n = 0; n < columns; n += NV * W) {
-    const int64_t wide = smaller(NV, vectors(columns - n)) * W, valid = smaller(wide, columns - n);
-    if (transposed) {
-      for (int64_t j = 0; j < wide; j += W)
-        for (int64_t k = 0; k < depth; k += W) {
-          V square[W];
-#pragma GCC unroll 16
-          for (int i = 0; i < W; ++i)
-            square[i] = j + i < valid ? load_part(b + (n + j + i) * total_depth + from + k, depth - k) : V{};
-          transpose(square);
-#pragma GCC unroll 16
-          for (int i = 0; i < W; ++i)
-            if (k + i < depth) store(to + (k + i) * wide + j, square[i]);
-        }
-    } else {
-      for (int64_t k = 0; k < depth; ++k) {
-        const float* row = b + (from + k) * columns + n;
-        for (int64_t j = 0; j < valid; j += W) store(to + k * wide + j, load_part(row + j, valid - j));
+  if (!transposed) {
+    // Row after row, as memory is read best.
+    for (int64_t k = 0; k < depth; ++k) {
+      const float* row = b + (from + k) * columns;
+      for (int64_t n = 0; n < columns; n += NV * W) {
+        const int64_t wide = smaller(NV, vectors(columns - n)) * W, valid = smaller(wide, columns - n);
+        float* panel = to + n * depth + k * wide;
+        for (int64_t j = 0; j < valid; j += W) store(panel + j, load_part(row + n + j, valid - j));
       }
     }
+    return;
+  }
+  for (int64_t n = 0; n < columns; n += NV * W) {
+    const int64_t wide = smaller(NV, vectors(columns - n)) * W, valid = smaller(wide, columns - n);
+    for (int64_t j = 0; j < wide; j += W)
+      for (int64_t k = 0; k < depth; k += W) {
+        V square[W];
+#pragma GCC unroll 16
+        for (int i = 0; i < W; ++i)
+          square[i] = j + i < valid ? load_part(b + (n + j + i) * total_depth + from + k, depth - k) : V{};
+        transpose(square);
+#pragma GCC unroll 16
+        for (int i = 0; i < W; ++i)
+          if (k + i < depth) store(to + (k + i) * wide + j, square[i]);
+      }
     to += depth * wide;
   }
 }
@@ -39,15 +44,12 @@ static int64_t packed_size(int64_t columns, int64_t depth) { return vectors(colu
 
 // Copies columns [from, from + rows) of a [depth, stride] into blocks of MR: a tile finds its rows side by side, k after k.
 static void pack_across(const float* a, int64_t stride, int64_t rows, int64_t depth, float* to) {
-  for (int64_t i = 0; i < rows; i += MR) {
-    const int64_t high = smaller(MR, rows - i);
-    float* block = to + i * depth;
-    if (high == MR)
-      for (int64_t k = 0; k < depth; ++k)
-        for (int r = 0; r < MR; ++r) block[k * MR + r] = a[k * stride + i + r];
-    else
-      for (int64_t k = 0; k < depth; ++k)
-        for (int64_t r = 0; r < high; ++r) block[k * MR + r] = a[k * stride + i + r];
+  const int64_t whole = rows - rows % MR, rest = rows - whole;
+  for (int64_t k = 0; k < depth; ++k) {
+    const float* row = a + k * stride;
+    for (int64_t i = 0; i < whole; i += MR)
+      for (int r = 0; r < MR; ++r) to[i * depth + k * MR + r] = row[i + r];
+    for (int64_t r = 0; r < rest; ++r) to[whole * depth + k * MR + r] = row[whole + r];
   }
 }
 

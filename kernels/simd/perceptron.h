@@ -42,6 +42,7 @@ static void inside(int64_t rows, int64_t columns, const float* before, float* va
   for (int64_t i = 0; i < rows; ++i)
     for (int64_t n = 0; n < columns; n += W) {
       const int64_t at = i * columns + n, valid = columns - n;
+      __builtin_prefetch(before + at + 64 * W);
       const V x = load_part(before + at, valid);
       V y, to;
       through<A>(x, load_part(cotangent + at, valid), y, to);
