@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpjax import optimizers
-from hpjax.ops import conv, dense, native
+from hpjax.ops import conv, dense, native, perceptron, residual_norm, self_attention
 
 BOUND = 1e-5
 """Largest relative error of a float32 result that passes: values and gradients alike."""
@@ -96,6 +96,30 @@ def cases() -> list[Case]:
             "GF",
         ),
         Case(
+            "perceptron",
+            "768 x 128 to 512 to 128, biases, gelu, with gradients",
+            with_gradients(lambda x, k, b, to_k, to_b: perceptron(x, k, b, to_k, to_b, "gelu")),
+            (normal(768, 128), normal(128, 512), normal(512), normal(512, 128), normal(128)),
+            3 * 4e-9 * 768 * 128 * 512,
+            "GF",
+        ),
+        Case(
+            "attention",
+            "12 sequences of 64, 4 heads of 32, causal, with gradients",
+            with_gradients(lambda qkv: self_attention(qkv, 4, causal=True)),
+            (normal(12, 64, 384),),
+            7e-9 * 12 * 64**2 * 128,
+            "GF",
+        ),
+        Case(
+            "norm",
+            "768 x 128 added to as many, with gradients",
+            with_gradients(lambda *arrays: residual_norm(*arrays)[1]),
+            (normal(768, 128), normal(768, 128), normal(128), normal(128)),
+            7 * 4e-9 * 768 * 128,
+            "GB",
+        ),
+        Case(
             "update", "AdamW of a million parameters", step, tuple(normal(*size) for _ in range(4)), 7 * 4e-9 * 1024**2, "GB"
         ),
     ]
@@ -122,11 +146,11 @@ def measured(which: Sequence[Case], with_native: bool) -> list[Row]:
 
 def table(rows: Sequence[Row]) -> str:
     """Returns the findings as lines."""
-    lines = [f"{'operator':<9} {'runs on':<16} {'native':>22} {'XLA':>22}   size"]
+    lines = [f"{'operator':<10} {'runs on':<16} {'native':>22} {'XLA':>22}   size"]
     for row in rows:
         on = f"native ({native.instruction_set()})" if row.native_rate is not None else "XLA"
         said = [_said(error, rate, row.case.unit) for error, rate in ((row.native_error, row.native_rate), row[3:])]
-        lines.append(f"{row.case.operator:<9} {on:<16} {said[0]:>22} {said[1]:>22}   {row.case.what}")
+        lines.append(f"{row.case.operator:<10} {on:<16} {said[0]:>22} {said[1]:>22}   {row.case.what}")
     lines.append("Each: 1e9 operations or bytes a second, and the error relative to float64.")
     return "\n".join(lines)
 

@@ -13,23 +13,23 @@ def perceptron(
     x: jax.Array, kernel: jax.Array, bias: jax.Array, out_kernel: jax.Array, out_bias: jax.Array, activation: str
 ) -> jax.Array:
     """Returns `perceptron.perceptron` of float32 arrays that `native.used` accepts; x is [rows, inputs]."""
-    return _run(x, kernel, bias, out_kernel, out_bias, activation, before=False)[0]
+    return _run((x, kernel, bias, out_kernel, out_bias), activation, before=False)[0]
 
 
-def _run(x: jax.Array, *parameters: jax.Array, before: bool) -> Any:
-    *arrays, activation = parameters
-    kernel, _, out_kernel, _ = arrays
-    results = (
-        native.floats(x.shape[0], out_kernel.shape[1]),
-        native.floats(*((x.shape[0], kernel.shape[1]) if before else (0,))),
-    )
-    return native.call("hpjax_perceptron", results, x, *arrays, activation=native.NUMBERS[activation])
+def _run(arrays: tuple[jax.Array, ...], activation: str, *, before: bool) -> tuple[jax.Array, jax.Array]:
+    """Returns the value, and what went into the activation where `before` is set (else [0])."""
+    x, kernel, _, out_kernel, _ = arrays
+    inside = (x.shape[0], kernel.shape[1]) if before else (0,)
+    results = native.floats(x.shape[0], out_kernel.shape[1]), native.floats(*inside)
+    return native.call("hpjax_perceptron", results, *arrays, activation=native.NUMBERS[activation])  # type: ignore[no-any-return]
 
 
-def _forward(x: jax.Array, *parameters: Any) -> tuple[jax.Array, Any]:
-    y, before = _run(x, *parameters, before=True)
-    kernel, bias, out_kernel, out_bias, _ = parameters
-    return y, (x, kernel, bias, out_kernel, out_bias, before)
+def _forward(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, out_kernel: jax.Array, out_bias: jax.Array, activation: str
+) -> tuple[jax.Array, Any]:
+    arrays = (x, kernel, bias, out_kernel, out_bias)
+    y, before = _run(arrays, activation, before=True)
+    return y, (*arrays, before)
 
 
 def _backward(activation: str, kept: Any, cotangent: jax.Array) -> tuple[jax.Array, ...]:

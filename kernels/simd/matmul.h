@@ -27,14 +27,17 @@ static void pack(const float* b, bool transposed, int64_t total_depth, int64_t c
     const int64_t wide = smaller(NV, vectors(columns - n)) * W, valid = smaller(wide, columns - n);
     for (int64_t j = 0; j < wide; j += W)
       for (int64_t k = 0; k < depth; k += W) {
+        const float* corner = b + (n + j) * total_depth + from + k;
         V square[W];
+        const bool whole = j + W <= valid && k + W <= depth;
 #pragma GCC unroll 16
         for (int i = 0; i < W; ++i)
-          square[i] = j + i < valid ? load_part(b + (n + j + i) * total_depth + from + k, depth - k) : V{};
+          square[i] = whole ? load(corner + i * total_depth)
+                      : j + i < valid ? load_part(corner + i * total_depth, depth - k) : V{};
         transpose(square);
 #pragma GCC unroll 16
         for (int i = 0; i < W; ++i)
-          if (k + i < depth) store(to + (k + i) * wide + j, square[i]);
+          if (whole || k + i < depth) store(to + (k + i) * wide + j, square[i]);
       }
     to += depth * wide;
   }

@@ -38,11 +38,17 @@ INLINE float sum(V v) {
   return total;
 }
 
-INLINE I numbers() {
-  I n;
-  for (int i = 0; i < W; ++i) n[i] = i;
-  return n;
-}
+// Written out: built in a loop it would be built anew, float by float, wherever it is used.
+constexpr I NUMBERS = {
+    0, 1, 2, 3,
+#if HPJAX_WIDTH >= 8
+    4, 5, 6, 7,
+#endif
+#if HPJAX_WIDTH >= 16
+    8, 9, 10, 11, 12, 13, 14, 15,
+#endif
+};
+INLINE I numbers() { return NUMBERS; }
 
 // The sum, or the largest, of all floats, in each of them.
 INLINE V all_sum(V v) {
@@ -120,8 +126,7 @@ INLINE void store_part(float* p, V v, int64_t n) {
 INLINE void transpose(V (&rows)[W]) {
 #pragma GCC unroll 4
   for (int s = 1; s < W; s *= 2) {
-    I low, high;
-    for (int l = 0; l < W; ++l) low[l] = l & s ? W + l - s : l, high[l] = l & s ? W + l : l + s;
+    const I odd = (NUMBERS & s) != 0, low = NUMBERS + (odd & (W - s)), high = NUMBERS + (odd & W) + (~odd & s);
 #pragma GCC unroll 16
     for (int i = 0; i < W; ++i) {
       if (i & s) continue;
