@@ -94,6 +94,7 @@ def trial(config: Config, dataset: Dataset) -> Trial:
         capacity=max(size for _, size in dataset.splits.values()),
         share_batches=config.share_batches,
         native=config.native == "on",
+        compute_dtype=config.compute_dtype,
     )
     return dataclasses.replace(part, rules=_rules(config, variables(part, dataset)["params"]))
 

@@ -20,7 +20,7 @@ from hpjax.batch import Examples
 from hpjax.devices import cores
 from hpjax.inspection.measure import Measured, measure
 from hpjax.inspection.settings import Inspections
-from hpjax.ops import native
+from hpjax.ops import native, precision
 from hpjax.trial import FOREVER, Trial, TrialState, Values
 
 LANE, DATA = "lane", "data"
@@ -266,7 +266,8 @@ class LaneProgram:
         def counted(*args: Any) -> Any:
             self._count(name)
             # Lanes or shards on other devices have the other cores.
-            with native.scope(self.trial.native, cores() if self.mesh.size == 1 else 1):
+            threads = cores() if self.mesh.size == 1 else 1
+            with native.scope(self.trial.native, threads), precision.scope(self.trial.compute_dtype):
                 return function(*args)
 
         if self.layout.parallel == "pmap":

@@ -130,7 +130,7 @@ def _begin(folder: RunFolder, single: SingleRun, data: str, view: ProgressView) 
     if folder.resumed and folder.metadata().get("data", data) != data:
         raise RunFolderError("the data set has changed since this run was begun; expected the same data or a new name")
     identity = devices.identity(int(single.config.lane_width), int(single.config.devices), single.config.native)
-    view.say(native.described(single.config.native))
+    view.say(native.described(single.config.native, single.config.compute_dtype))
     if single.note is not None:
         view.say(single.note)
     before = folder.metadata().get("identity")

@@ -119,6 +119,7 @@ class Trial:
       data_shards: devices that share one micro-batch.
       data_axis: name of the mapped axis those devices form; None where nothing is mapped.
       native: whether operators run by the native kernels where they can.
+      compute_dtype: in what dense layers and convolutions multiply, see `ops.precision`.
     """
 
     model: nn.Module
@@ -144,6 +145,7 @@ class Trial:
     data_shards: int = 1
     data_axis: str | None = "data"
     native: bool = False
+    compute_dtype: str = "float32"
 
     @property
     def logged(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ constexpr int64_t MOST = int64_t{1} << 24;  // of any size: products of two stay
 
 // Reads a convolution's sizes; returns what does not fit, or an empty text.
 static std::string read(Conv& c, const Array& x, const Array& kernel, Numbers size, Numbers stride, Numbers dilation,
-                        Numbers before, int64_t activation, bool pool) {
+                        Numbers before, int64_t activation, bool pool, bool bf16) {
   if (x.dimensions().size() != 4 || kernel.dimensions().size() != 4) return "ranks";
   if (size.size() != 2 || stride.size() != 2 || dilation.size() != 2 || before.size() != 2) return "attributes";
   const auto xs = x.dimensions(), ks = kernel.dimensions();
@@ -22,7 +22,7 @@ static std::string read(Conv& c, const Array& x, const Array& kernel, Numbers si
   c.stride_down = stride[0], c.stride_across = stride[1];
   c.dilation_down = dilation[0], c.dilation_across = dilation[1];
   c.above = before[0], c.left = before[1];
-  c.activation = static_cast<Activation>(activation), c.pool = pool;
+  c.activation = static_cast<Activation>(activation), c.pool = pool, c.bf16 = bf16;
   if (ks[2] != c.channels) return "channels";
   for (int64_t s : {c.height, c.width, c.channels, c.taps_down, c.taps_across, c.features, c.rows, c.columns, c.stride_down,
                     c.stride_across, c.dilation_down, c.dilation_across})
@@ -42,9 +42,9 @@ static std::string read(Conv& c, const Array& x, const Array& kernel, Numbers si
 static std::string described(const Array& x, const Array& kernel) { return "x " + shape(x) + ", kernel " + shape(kernel); }
 
 static ffi::Error forward(Array x, Array kernel, Array bias, Result y, ffi::ResultBuffer<ffi::U8> ties, Numbers size,
-                          Numbers stride, Numbers dilation, Numbers before, int64_t activation, bool pool) {
+                          Numbers stride, Numbers dilation, Numbers before, int64_t activation, bool pool, bool bf16) {
   ConvForward c{};
-  std::string wrong = read(c, x, kernel, size, stride, dilation, before, activation, pool);
+  std::string wrong = read(c, x, kernel, size, stride, dilation, before, activation, pool, bf16);
   if (wrong.empty()) {
     const int64_t share = pool ? 2 : 1;
     const std::initializer_list<int64_t> result = {c.batch, c.rows / share, c.columns / share, c.features};
@@ -59,9 +59,9 @@ static ffi::Error forward(Array x, Array kernel, Array bias, Result y, ffi::Resu
 
 static ffi::Error backward(Array x, Array kernel, Array y, Bytes ties, Array cotangent, Result to_x, Result to_kernel,
                            Result to_bias, Numbers size, Numbers stride, Numbers dilation, Numbers before, int64_t activation,
-                           bool pool) {
+                           bool pool, bool bf16) {
   ConvBackward c{};
-  std::string wrong = read(c, x, kernel, size, stride, dilation, before, activation, pool);
+  std::string wrong = read(c, x, kernel, size, stride, dilation, before, activation, pool, bf16);
   if (wrong.empty()) {
     const int64_t share = pool ? 2 : 1;
     const std::initializer_list<int64_t> result = {c.batch, c.rows / share, c.columns / share, c.features};
@@ -85,7 +85,8 @@ static ffi::Error backward(Array x, Array kernel, Array y, Bytes ties, Array cot
       .Attr<Numbers>("dilation")    \
       .Attr<Numbers>("before")      \
       .Attr<int64_t>("activation")  \
-      .Attr<bool>("pool")
+      .Attr<bool>("pool")           \
+      .Attr<bool>("bf16")
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(
     hpjax_conv, forward,

@@ -6,10 +6,10 @@
 namespace hpjax {
 
 static ffi::Error matmul(Array a, Array b, Array bias, Result c, Result before, bool transpose_a, bool transpose_b,
-                         int64_t activation) {
+                         bool bf16, int64_t activation) {
   if (a.dimensions().size() != 2 || b.dimensions().size() != 2) return refused("matmul: a " + shape(a) + ", b " + shape(b));
   Matmul m{};
-  m.transpose_a = transpose_a, m.transpose_b = transpose_b;
+  m.transpose_a = transpose_a, m.transpose_b = transpose_b, m.bf16 = bf16;
   m.rows = a.dimensions()[transpose_a], m.depth = a.dimensions()[!transpose_a];
   m.columns = b.dimensions()[!transpose_b];
   const bool fit = b.dimensions()[transpose_b] == m.depth && is(*c, {m.rows, m.columns}) && is_or_none(bias, {m.columns}) &&
@@ -52,6 +52,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(hpjax_matmul, matmul,
                                   .Ret<Array>()
                                   .Attr<bool>("transpose_a")
                                   .Attr<bool>("transpose_b")
+                                  .Attr<bool>("bf16")
                                   .Attr<int64_t>("activation"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(hpjax_pullback, pullback,
                               ffi::Ffi::Bind().Arg<Array>().Arg<Array>().Ret<Array>().Ret<Array>().Attr<int64_t>("activation"));

@@ -3,6 +3,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#ifdef HPJAX_AMX
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "operators.h"
 
@@ -17,12 +22,29 @@ HPJAX_DECLARE(generic)
 HPJAX_DECLARE(avx2)
 HPJAX_DECLARE(avx512)
 #endif
+#ifdef HPJAX_AMX
+HPJAX_DECLARE(amx)
+#endif
 
 namespace {
 
+#ifdef HPJAX_AMX
+// Whether the processor has tiles of bfloat16, and the kernel lets this process use them: Linux wants to be asked once.
+bool tiles_allowed() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  constexpr unsigned AMX_BF16 = 1u << 22, AMX_TILE = 1u << 24;
+  if ((d & AMX_BF16) == 0 || (d & AMX_TILE) == 0) return false;
+  constexpr unsigned AVX512_BF16 = 1u << 5;
+  if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || (a & AVX512_BF16) == 0) return false;
+  constexpr long ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18;
+  return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+#endif
+
 struct Found {
-  const Operators* operators[3] = {};
-  const char* names[4] = {};
+  const Operators* operators[4] = {};
+  const char* names[5] = {};
   int count = 0;
 
   void add(const Operators& one) {
@@ -33,9 +55,12 @@ struct Found {
   Found() {
 #ifdef HPJAX_X86
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512bw"))
-      add(avx512::OPERATORS);
+    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+#ifdef HPJAX_AMX
+    if (avx512 && tiles_allowed()) add(amx::OPERATORS);
+#endif
+    if (avx512) add(avx512::OPERATORS);
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) add(avx2::OPERATORS);
 #endif
     add(generic::OPERATORS);

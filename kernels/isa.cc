@@ -1,7 +1,6 @@
 // Compiled once for each instruction set, with its name and sizes as macros (CMakeLists.txt).
+#include "bf16.h"
 #include "simd/attention.h"
-#include "simd/conv.h"
-#include "simd/matmul.h"
 #include "simd/norm.h"
 #include "simd/perceptron.h"
 #include "simd/update.h"
@@ -12,7 +11,7 @@
 namespace hpjax::HPJAX_ISA {
 
 extern const Operators OPERATORS;
-const Operators OPERATORS = {HPJAX_QUOTED(HPJAX_ISA), matmul, pullback, conv_forward, conv_backward, update,
+const Operators OPERATORS = {HPJAX_QUOTED(HPJAX_ISA), either_matmul, pullback, either_conv_forward, either_conv_backward, update,
                              attention_forward, attention_backward, norm_forward, norm_backward,
                              perceptron_forward, perceptron_backward};
 

@@ -12,6 +12,7 @@ struct Matmul {
   int64_t rows, columns, depth;
   const float *a, *b;
   bool transpose_a, transpose_b;
+  bool bf16;  // a and b are rounded to bfloat16; the sums are float32
   const float* bias;  // [columns], or null
   Activation activation;
   float* c;
@@ -34,6 +35,7 @@ struct Conv {
   int64_t batch, height, width, channels, taps_down, taps_across, features, rows, columns;
   int64_t stride_down, stride_across, above, left, dilation_down, dilation_across;
   Activation activation;  // NONE or RELU
+  bool bf16;              // both operands of each product are rounded to bfloat16; the sums are float32
   bool pool;              // 2 x 2 squares of y, side by side, become their maxima; a remainder is dropped
 };
 

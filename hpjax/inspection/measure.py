@@ -16,7 +16,7 @@ from hpjax.inspection.layers import Norms, activations, by_path, norms
 from hpjax.inspection.noise import LEAST_BATCHES, noise_scale
 from hpjax.inspection.settings import Inspections
 from hpjax.losses import weights
-from hpjax.ops import native
+from hpjax.ops import native, precision
 from hpjax.trial import Trial, TrialState, Values
 
 Measured = dict[str, jax.Array | Histogram]
@@ -46,8 +46,8 @@ def measure(trial: Trial, asked: Inspections, state: TrialState, values: Values,
     if "noise_scale" in asked.names:
         found |= _noise_scale(trial, asked, state, values, examples)
     if "sharpness" in asked.names:
-        # The native kernels have no forward derivative, which Hessian-vector products take.
-        with native.scope(False):
+        # The native kernels have no forward derivative, which Hessian-vector products take; rounding would blur curvature.
+        with native.scope(False), precision.scope("float32"):
             found |= _sharpness(trial, asked, state, values, examples)
     return found
 

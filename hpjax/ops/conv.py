@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from hpjax.ops import native_conv
+from hpjax.ops import native_conv, precision, rounded
 from hpjax.ops.activations import activate
 from hpjax.ops.pool import max_pool
 
@@ -73,7 +73,7 @@ def conv(
     if form == "native":
         inside = activation in native_conv.ACTIVATIONS
         done = (activation, pool) if inside else ("none", False)
-        y = native_conv.conv(x, kernel, bias, stride, pads, dilation, *done)
+        y = native_conv.conv(x, kernel, bias, stride, pads, dilation, *done, precision.rounded())
         return y if inside else _finished(activation, pool, y)
     slices = form == "slices" and tuple(dilation) == (1, 1)
     y = _slices(x, kernel, stride, pads) if slices else _lax(x, kernel, stride, pads, dilation)
@@ -93,6 +93,8 @@ def _pads(x: Sequence[int], reach: Sequence[int], stride: Sequence[int], padding
 
 
 def _lax(x: jax.Array, kernel: jax.Array, stride: Sequence[int], pads: Pads, dilation: Sequence[int] = (1, 1)) -> jax.Array:
+    if precision.rounded():
+        return rounded.convolution(x, kernel, tuple(stride), pads, tuple(dilation))
     numbers = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(x, kernel, stride, pads, rhs_dilation=dilation, dimension_numbers=numbers)
 
@@ -127,7 +129,11 @@ def _product(x: jax.Array, kernel: jax.Array, stride: Sequence[int], pads: Pads)
     """Returns the convolution as one matrix product of all patches."""
     patches = _patches(x, kernel.shape[:2], stride, pads)
     flat = patches.reshape(-1, patches.shape[3])
-    return (flat @ kernel.reshape(-1, kernel.shape[3])).reshape(*patches.shape[:3], kernel.shape[3])
+    return _multiplied(flat, kernel.reshape(-1, kernel.shape[3])).reshape(*patches.shape[:3], kernel.shape[3])
+
+
+def _multiplied(a: jax.Array, b: jax.Array) -> jax.Array:
+    return rounded.product(a, b) if precision.rounded() else a @ b
 
 
 def _gradients(
@@ -146,8 +152,8 @@ def _gradients(
         return pullback(cotangent)  # type: ignore[no-any-return]
     patches = _patches(cotangent, (height, width), stride, back).reshape(-1, height * width * features)
     turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2).reshape(-1, channels)
-    to_kernel = (x.reshape(-1, channels).T @ patches).reshape(channels, height, width, features)
-    return (patches @ turned).reshape(x.shape), to_kernel.transpose(1, 2, 0, 3)[::-1, ::-1]
+    to_kernel = _multiplied(x.reshape(-1, channels).T, patches).reshape(channels, height, width, features)
+    return _multiplied(patches, turned).reshape(x.shape), to_kernel.transpose(1, 2, 0, 3)[::-1, ::-1]
 
 
 def _parts(x: jax.Array, size: int) -> jax.Array:

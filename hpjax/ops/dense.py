@@ -3,13 +3,13 @@
 import jax
 from flax import linen as nn
 
-from hpjax.ops import native, native_dense
+from hpjax.ops import native, native_dense, precision
 from hpjax.ops.activations import activate
 from hpjax.ops.product import product
 
 
 def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, activation: str = "none") -> jax.Array:
-    """Returns `activation(x @ kernel + bias)`.
+    """Returns `activation(x @ kernel + bias)`; in a scope of `precision` with operands of the products rounded to bfloat16.
 
     Args:
       x: float [..., inputs].
@@ -27,7 +27,7 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None, activa
     if x.ndim < 1 or kernel.ndim != 2 or x.shape[-1] != kernel.shape[0] or shape not in (None, kernel.shape[1:]):
         raise ValueError(f"dense: x {x.shape}, kernel {kernel.shape} and bias {shape} do not fit")
     if activation in native.NUMBERS and native.used(x, kernel, bias):
-        return native_dense.dense(x, kernel, bias, activation)
+        return native_dense.dense(x, kernel, bias, activation, precision.rounded())
     y = product(x, kernel)
     return activate(activation, y if bias is None else y + bias.reshape((1,) * (x.ndim - 1) + bias.shape))
 

@@ -47,8 +47,12 @@ def available() -> tuple[str, ...]:
     return tuple(_kernels.available())
 
 
-def described(mode: str) -> str:
+def described(mode: str, compute_dtype: str = "float32") -> str:
     """Returns the line that says what the operators run on; `mode` is the setting `native`, resolved."""
+    return _described(mode) + ("" if compute_dtype == "float32" else f", products of {compute_dtype}")
+
+
+def _described(mode: str) -> str:
     if mode == "on" and jax.default_backend() != "cpu":
         return f"kernels: XLA alone; the native ones are for a CPU, JAX runs on {jax.default_backend()}"
     if mode == "on":

@@ -34,6 +34,7 @@ def conv(
     dilation: Pair,
     activation: str,
     pool: bool,
+    bf16: bool,
 ) -> jax.Array:
     """Returns the convolution of arrays that `takes` accepts.
 
@@ -46,11 +47,13 @@ def conv(
       dilation: pixels between two taps.
       activation: one of `ACTIVATIONS`.
       pool: whether the maxima of 2 x 2 squares are returned.
+      bf16: whether operands of the products are rounded to bfloat16.
     """
-    return _conv(x, kernel, np.zeros(0, np.float32) if bias is None else bias, stride, pads, dilation, activation, pool)
+    none = np.zeros(0, np.float32)
+    return _conv(x, kernel, none if bias is None else bias, stride, pads, dilation, activation, pool, bf16)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5, 6, 7))
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5, 6, 7, 8))
 def _conv(x: jax.Array, kernel: jax.Array, bias: Any, *static: Any) -> jax.Array:
     return _run(x, kernel, bias, *static, ties=False)[0]
 
@@ -64,7 +67,7 @@ def _run(x: jax.Array, kernel: jax.Array, bias: Any, *static: Any, ties: bool) -
 
 
 def _attributes(
-    x: jax.Array, kernel: jax.Array, stride: Pair, pads: Pads, dilation: Pair, activation: str, pool: bool
+    x: jax.Array, kernel: jax.Array, stride: Pair, pads: Pads, dilation: Pair, activation: str, pool: bool, bf16: bool
 ) -> dict[str, Any]:
     size = [(x.shape[1 + d] + sum(pads[d]) - (kernel.shape[d] - 1) * dilation[d] - 1) // stride[d] + 1 for d in range(2)]
     return {
@@ -74,11 +77,12 @@ def _attributes(
         "before": (pads[0][0], pads[1][0]),
         "activation": native.NUMBERS[activation],
         "pool": pool,
+        "bf16": bf16,
     }
 
 
 def _forward(x: jax.Array, kernel: jax.Array, bias: Any, *static: Any) -> tuple[jax.Array, Any]:
-    pool, activation = static[-1], static[-2]
+    activation, pool, _ = static[-3:]
     y, ties = _run(x, kernel, bias, *static, ties=pool)
     return y, (x, kernel, bias, y if activation == "relu" else np.zeros(0, np.float32), ties)
 

@@ -13,7 +13,7 @@ FROM_INPUT = ("gelu", "silu")
 _NONE = np.zeros(0, np.float32)
 
 
-def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, activation: str) -> jax.Array:
+def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, activation: str, bf16: bool) -> jax.Array:
     """Returns `activation(x @ kernel + bias)` of float32 arrays that `native.used` accepts.
 
     Args:
@@ -21,8 +21,9 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, activation: s
       kernel: float32 [inputs, outputs].
       bias: float32 [outputs] or None.
       activation: a name in `native.NUMBERS`.
+      bf16: whether operands of the products are rounded to bfloat16.
     """
-    y = _dense(x.reshape(-1, x.shape[-1]), kernel, _NONE if bias is None else bias, activation)
+    y = _dense(x.reshape(-1, x.shape[-1]), kernel, _NONE if bias is None else bias, activation, bf16)
     return y.reshape(*x.shape[:-1], kernel.shape[1])
 
 
@@ -33,6 +34,7 @@ def matmul(
     *,
     transpose_a: bool = False,
     transpose_b: bool = False,
+    bf16: bool = False,
     activation: str = "none",
     before: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
@@ -44,35 +46,38 @@ def matmul(
       bias: float32 [columns], or [0] for none.
       transpose_a: whether a lies across.
       transpose_b: whether b lies across.
+      bf16: whether a and b are rounded to bfloat16; sums are float32.
       activation: a name in `native.NUMBERS`.
       before: whether the second result is asked for.
     """
     shape = a.shape[1 if transpose_a else 0], b.shape[0 if transpose_b else 1]
     results = native.floats(*shape), native.floats(*(shape if before else (0,)))
-    number = native.NUMBERS[activation]
+    how: dict[str, Any] = {"transpose_a": transpose_a, "transpose_b": transpose_b, "bf16": bf16}
     return native.call(  # type: ignore[no-any-return]
-        "hpjax_matmul", results, a, b, bias, transpose_a=transpose_a, transpose_b=transpose_b, activation=number
+        "hpjax_matmul", results, a, b, bias, **how, activation=native.NUMBERS[activation]
     )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _dense(x: jax.Array, kernel: jax.Array, bias: Any, activation: str) -> jax.Array:
-    return matmul(x, kernel, bias, activation=activation)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _dense(x: jax.Array, kernel: jax.Array, bias: Any, activation: str, bf16: bool) -> jax.Array:
+    return matmul(x, kernel, bias, activation=activation, bf16=bf16)[0]
 
 
-def _forward(x: jax.Array, kernel: jax.Array, bias: Any, activation: str) -> tuple[jax.Array, Any]:
-    y, before = matmul(x, kernel, bias, activation=activation, before=activation in FROM_INPUT)
+def _forward(x: jax.Array, kernel: jax.Array, bias: Any, activation: str, bf16: bool) -> tuple[jax.Array, Any]:
+    y, before = matmul(x, kernel, bias, activation=activation, bf16=bf16, before=activation in FROM_INPUT)
     saved = before if activation in FROM_INPUT else _NONE if activation == "none" else y
     return y, (x, kernel, bias, saved)
 
 
-def _backward(activation: str, kept: Any, cotangent: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _backward(activation: str, bf16: bool, kept: Any, cotangent: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, kernel, bias, saved = kept
     through = activation != "none"
     results = native.floats(*(cotangent.shape if through else (0,))), native.floats(*bias.shape)
     inside, to_bias = native.call("hpjax_pullback", results, saved, cotangent, activation=native.NUMBERS[activation])
     inside = inside if through else cotangent
-    return matmul(inside, kernel, transpose_b=True)[0], matmul(x, inside, transpose_a=True)[0], to_bias
+    to_x, _ = matmul(inside, kernel, transpose_b=True, bf16=bf16)
+    to_kernel, _ = matmul(x, inside, transpose_a=True, bf16=bf16)
+    return to_x, to_kernel, to_bias
 
 
 _dense.defvjp(_forward, _backward)

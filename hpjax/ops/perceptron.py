@@ -2,7 +2,7 @@
 
 import jax
 
-from hpjax.ops import native, native_perceptron
+from hpjax.ops import native, native_perceptron, precision
 from hpjax.ops.dense import dense
 
 
@@ -33,7 +33,8 @@ def perceptron(
       ValueError: the shapes do not fit, or the activation is unknown.
     """
     arrays = (x, kernel, bias, out_kernel, out_bias)
-    if bias is None or out_bias is None or activation not in native.NUMBERS or not native.used(*arrays):
+    fused = native.used(*arrays) and not precision.rounded()
+    if bias is None or out_bias is None or activation not in native.NUMBERS or not fused:
         return dense(dense(x, kernel, bias, activation), out_kernel, out_bias)
     shapes = (kernel.shape[1:], out_kernel.shape[1:], (*kernel.shape[1:], *out_kernel.shape[1:]))
     if kernel.ndim != 2 or x.shape[-1:] != kernel.shape[:1] or (bias.shape, out_bias.shape, out_kernel.shape) != shapes:

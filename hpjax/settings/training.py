@@ -2,7 +2,18 @@
 
 import dataclasses
 
-from hpjax.settings.fields import AT_LEAST_0, AT_LEAST_1, AT_LEAST_2, FRACTION, NOT_NEGATIVE, POSITIVE, SEED, Length, setting
+from hpjax.settings.fields import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    AT_LEAST_2,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SEED,
+    Length,
+    choice,
+    setting,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +30,11 @@ class TrainingSettings:
     batch_size: int = setting(128, "examples an optimizer step", AT_LEAST_1, main=True)
     micro_batch_size: int | None = setting(
         None, "examples a forward pass; divides batch_size (default: batch_size)", AT_LEAST_1, main=True
+    )
+    compute_dtype: str = setting(
+        "float32",
+        "what dense layers and convolutions multiply: float32, or bfloat16 with float32 sums; parameters are float32",
+        choice("float32", "bfloat16"),
     )
     train_steps: Length = setting(Length("10epochs"), "length of the run: 500, 3epochs, 40000examples", main=True)
     init_from: str | None = setting(

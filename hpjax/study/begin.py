@@ -74,6 +74,6 @@ def begin(folder: StudyFolder, parts: Setup, view: StudyView, **more: Any) -> No
         evaluations=parts.scheduler.last,
         **more,
     )
-    view.say(native.described(parts.base.native))
+    view.say(native.described(parts.base.native, parts.base.compute_dtype))
     lanes = f"{parts.layout.lanes} lanes of width {parts.layout.width} on {parts.layout.lane_devices} device(s)"
     view.say(f"{parts.trials} trials, {parts.asker.settings} settings, {lanes}; study folder: {folder.path}")

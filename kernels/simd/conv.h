@@ -5,7 +5,7 @@
 
 namespace hpjax::HPJAX_ISA {
 
-enum Place { PANELS, PADDED, PICTURE, GRADIENT, OFFSETS, POINTS };
+enum Place { PANELS, PADDED, PICTURE, GRADIENT, OFFSETS, POINTS, LEFT, RIGHT };
 
 // Where the taps of one row lie in a padded picture, in runs that are as long as they can be.
 struct Runs {
@@ -95,6 +95,22 @@ static Runs forward_runs(const Conv& c, const Padded& in) {
   return runs;
 }
 
+// The largest of four vectors, and as bits which of them are as large.
+INLINE void store_maxima(const V (&v)[4], int64_t valid, float* y, uint8_t* ties) {
+  V most = v[0];
+  // NaN is the largest of all, as in XLA's maximum.
+  for (int i = 1; i < 4; ++i) most = select((v[i] > most) | (v[i] != v[i]), v[i], most);
+  store_part(y, most, valid);
+  if (!ties) return;
+  I bits = I{};
+  for (int i = 0; i < 4; ++i) bits |= (v[i] == most) & (1 << i);
+#if defined(HPJAX_X86) && HPJAX_WIDTH == 16
+  _mm512_mask_cvtepi32_storeu_epi8(ties, static_cast<__mmask16>((1u << valid) - 1), (__m512i)bits);
+#else
+  for (int64_t i = 0; i < valid; ++i) ties[i] = static_cast<uint8_t>(bits[i]);
+#endif
+}
+
 // The maxima of 2 x 2 squares of a picture, and which of the four values they are.
 static void pool(const Conv& c, const float* picture, float* y, uint8_t* ties) {
   for (int64_t row = 0; row < c.rows / 2; ++row)
@@ -104,15 +120,8 @@ static void pool(const Conv& c, const float* picture, float* y, uint8_t* ties) {
         const float* at = picture + (2 * row * c.columns + 2 * column) * c.features + n;
         V v[4];
         for (int i = 0; i < 4; ++i) v[i] = load_part(at + ((i / 2) * c.columns + i % 2) * c.features, valid);
-        V most = v[0];
-        // NaN is the largest of all, as in XLA's maximum.
-        for (int i = 1; i < 4; ++i) most = select((v[i] > most) | (v[i] != v[i]), v[i], most);
         const int64_t to = (row * (c.columns / 2) + column) * c.features + n;
-        store_part(y + to, most, valid);
-        if (!ties) continue;
-        I bits = I{};
-        for (int i = 0; i < 4; ++i) bits |= (v[i] == most) & (1 << i);
-        for (int64_t i = 0; i < valid; ++i) ties[to + i] = static_cast<uint8_t>(bits[i]);
+        store_maxima(v, valid, y + to, ties ? ties + to : nullptr);
       }
 }
 
@@ -171,20 +180,32 @@ static void cotangent(const ConvBackward& c, int64_t n, int64_t stride, float* t
       }
 }
 
+static void round_all(float* values, int64_t size) {
+  for (int64_t i = 0; i < size; i += W) store(values + i, rounded(load(values + i)));
+}
+
+// Adds the sum of rows of whole vectors.
+static void add_rows(const float* rows, int64_t count, int64_t stride, float* to) {
+  for (int64_t f = 0; f < stride; f += W) {
+    V total = V{};
+    for (int64_t i = 0; i < count; ++i) total += load(rows + i * stride + f);
+    store(to + f, load(to + f) + total);
+  }
+}
+
 INLINE int64_t divided(int64_t a, int64_t b) { return a / b - (a % b < 0); }
 
 // The gradient of the input, where the output's stride splits its pixels into phases, each a convolution by itself.
-static void to_input(const ConvBackward& c, const Padded& around, const float* padded, int64_t phase_down,
-                     int64_t phase_across, const float* packed, const Runs& runs, float* to_x) {
-  const Places places{(c.height - phase_down + c.stride_down - 1) / c.stride_down,
-                      (c.width - phase_across + c.stride_across - 1) / c.stride_across,
-                      around.columns * around.channels,
-                      around.channels,
-                      (around.above * around.columns + around.left) * around.channels,
-                      c.stride_down * c.width * c.channels,
-                      c.stride_across * c.channels,
-                      (phase_down * c.width + phase_across) * c.channels};
-  if (places.rows > 0 && places.columns > 0) product(padded, places, runs, packed, c.channels, nullptr, NONE, to_x);
+static Places places_of(const Conv& c, const Padded& around, int64_t phase) {
+  const int64_t down = phase / c.stride_across, across = phase % c.stride_across;
+  return {(c.height - down + c.stride_down - 1) / c.stride_down,
+          (c.width - across + c.stride_across - 1) / c.stride_across,
+          around.columns * around.channels,
+          around.channels,
+          (around.above * around.columns + around.left) * around.channels,
+          c.stride_down * c.width * c.channels,
+          c.stride_across * c.channels,
+          (down * c.width + across) * c.channels};
 }
 
 // The places of taps in one direction for pixels of one phase: tap i of pixel p * stride + phase reads output p + shift.
@@ -211,6 +232,31 @@ static Padded margins(const Conv& c) {
   return {c.rows, c.columns, c.features, high[0] - low[0], high[1] - low[1], -low[0], -low[1]};
 }
 
+// The taps that the pixels of one phase see of the cotangent, down and across, and where those lie in its padded picture.
+struct Phase {
+  int64_t down[MOST_TAPS], across[MOST_TAPS], count_down, count_across;
+  Runs runs;
+
+  Phase(const Conv& c, const Padded& around, int64_t phase) {
+    int64_t shift_down[MOST_TAPS], shift_across[MOST_TAPS];
+    count_down = taps_of(c.taps_down, c.dilation_down, c.above, c.stride_down, phase / c.stride_across, down, shift_down);
+    count_across = taps_of(c.taps_across, c.dilation_across, c.left, c.stride_across, phase % c.stride_across, across,
+                           shift_across);
+    bool whole = count_across > 0;
+    for (int64_t j = 1; j < count_across; ++j) whole &= shift_across[j] == shift_across[j - 1] + 1;
+    runs.length = whole ? count_across * around.channels : around.channels;
+    for (int64_t i = 0; i < count_down; ++i)
+      for (int64_t j = 0; j < (whole ? 1 : count_across); ++j)
+        runs.offsets[runs.count++] = (shift_down[i] * around.columns + shift_across[j]) * around.channels;
+  }
+
+  // The kernel at the k-th float of the runs, of `filled` features a place.
+  float kernel(const ConvBackward& c, int64_t k, int64_t channel, int64_t filled) const {
+    const int64_t tap = k / filled, feature = k % filled, i = down[tap / count_across], j = across[tap % count_across];
+    return feature < c.features ? c.kernel[((i * c.taps_across + j) * c.channels + channel) * c.features + feature] : 0.0f;
+  }
+};
+
 static void gradient_of_input(const ConvBackward& c) {
   const Padded around = margins(c);
   float* padded = scratch(PADDED, around.size());
@@ -224,33 +270,18 @@ static void gradient_of_input(const ConvBackward& c) {
   Runs* runs = reinterpret_cast<Runs*>(scratch(OFFSETS, phases * sizeof(Runs) / sizeof(float) + 1));
   bool covered = true;
   for (int64_t phase = 0; phase < phases; ++phase) {
-    int64_t down[MOST_TAPS], across[MOST_TAPS], shift_down[MOST_TAPS], shift_across[MOST_TAPS];
-    const int64_t n_down = taps_of(c.taps_down, c.dilation_down, c.above, c.stride_down, phase / c.stride_across, down,
-                                   shift_down);
-    const int64_t n_across = taps_of(c.taps_across, c.dilation_across, c.left, c.stride_across, phase % c.stride_across,
-                                     across, shift_across);
-    bool whole = n_across > 0;
-    for (int64_t j = 1; j < n_across; ++j) whole &= shift_across[j] == shift_across[j - 1] + 1;
-    Runs& r = runs[phase];
-    r.count = 0;
-    r.length = whole ? n_across * c.features : c.features;
-    for (int64_t i = 0; i < n_down; ++i)
-      for (int64_t j = 0; j < (whole ? 1 : n_across); ++j)
-        r.offsets[r.count++] = (shift_down[i] * around.columns + shift_across[j]) * c.features;
-    covered &= r.count > 0;
-    pack_by(
-        [&](int64_t k, int64_t channel) {
-          const int64_t tap = k / c.features, feature = k % c.features;
-          const int64_t i = down[tap / n_across], j = across[tap % n_across];
-          return c.kernel[((i * c.taps_across + j) * c.channels + channel) * c.features + feature];
-        },
-        n_down * n_across * c.features, c.channels, packed + phase * panel);
+    const Phase of(c, around, phase);
+    runs[phase] = of.runs;
+    covered &= of.runs.count > 0;
+    pack_by([&](int64_t k, int64_t channel) { return of.kernel(c, k, channel, c.features); },
+            of.count_down * of.count_across * c.features, c.channels, packed + phase * panel);
   }
   const int64_t size = c.height * c.width * c.channels;
   for (int64_t n = 0; n < c.batch; ++n) {
     const float* g = c.cotangent + n * c.rows * c.columns * c.features;
-    if (c.pool || c.activation != NONE) {
+    if (c.pool || c.activation != NONE || c.bf16) {
       cotangent(c, n, stride, dense);
+      if (c.bf16) round_all(dense, c.rows * c.columns * stride);
       for (int64_t i = 0; tight != dense && i < c.rows * c.columns; ++i)
         for (int64_t f = 0; f < c.features; ++f) tight[i * c.features + f] = dense[i * stride + f];
       g = tight;
@@ -258,9 +289,11 @@ static void gradient_of_input(const ConvBackward& c) {
     const float* x = around.put(g, padded);
     if (!covered)
       for (int64_t i = 0; i < size; ++i) c.to_x[n * size + i] = 0;
-    for (int64_t phase = 0; phase < phases; ++phase)
-      to_input(c, around, x, phase / c.stride_across, phase % c.stride_across, packed + phase * panel, runs[phase],
-               c.to_x + n * size);
+    for (int64_t phase = 0; phase < phases; ++phase) {
+      const Places places = places_of(c, around, phase);
+      if (places.rows > 0 && places.columns > 0)
+        product(x, places, runs[phase], packed + phase * panel, c.channels, nullptr, NONE, c.to_x + n * size);
+    }
   }
 }
 
@@ -287,11 +320,13 @@ static void gradient_of_kernel(const ConvBackward& c) {
                                                   (i % c.columns) * c.stride_across) * c.channels);
   float* to_bias = scratch(POINTS, stride);
   for (int64_t f = 0; f < stride; ++f) to_bias[f] = 0;
-  const bool as_it_lies = !c.pool && c.activation == NONE && stride == c.features;
+  const bool as_it_lies = !c.pool && c.activation == NONE && stride == c.features && !c.bf16;
   for (int64_t n = 0; n < c.batch; ++n) {
     const float* g = dense;
     if (as_it_lies) g = c.cotangent + n * points * c.features;
     else cotangent(c, n, stride, dense);
+    if (c.to_bias) add_rows(g, points, stride, to_bias);
+    if (c.bf16) round_all(dense, points * stride);
     const float* x = in.put(c.x + n * c.height * c.width * c.channels, padded);
     if (gathered) {
       for (int64_t i = 0; i < points; ++i) {
@@ -315,12 +350,6 @@ static void gradient_of_kernel(const ConvBackward& c) {
           TILES_ACROSS[high - 1][count - 1](across, panel, out, finish);
         }
     }
-    if (c.to_bias)
-      for (int64_t f = 0; f < stride; f += W) {
-        V total = V{};
-        for (int64_t i = 0; i < points; ++i) total += load(g + i * stride + f);
-        store(to_bias + f, load(to_bias + f) + total);
-      }
   }
   for (int64_t k = 0; c.to_kernel && k < depth; ++k)
     for (int64_t f = 0; f < c.features; ++f) c.to_kernel[k * c.features + f] = sums[k * stride + f];

@@ -21,6 +21,7 @@ constexpr int NV = HPJAX_VECTORS;
 
 typedef float V __attribute__((vector_size(HPJAX_WIDTH * 4)));
 typedef int32_t I __attribute__((vector_size(HPJAX_WIDTH * 4)));
+typedef uint32_t U __attribute__((vector_size(HPJAX_WIDTH * 4)));
 // In memory vectors lie where they lie.
 typedef float Unaligned __attribute__((vector_size(HPJAX_WIDTH * 4), aligned(4), may_alias));
 
@@ -31,6 +32,13 @@ INLINE V select(I mask, V a, V b) { return mask ? a : b; }
 // As the comparison of IEEE 754 says: NaN stays NaN where it is the first.
 INLINE V at_least(V v, V low) { return select(v < low, low, v); }
 INLINE V at_most(V v, V high) { return select(v > high, high, v); }
+
+// The nearest bfloat16, ties to even, as a float; NaN stays NaN.
+INLINE V rounded(V v) {
+  const U bits = (U)v;
+  const U nearest = (bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000;
+  return select(v == v, (V)nearest, (V)((bits | 0x400000) & 0xffff0000));
+}
 
 INLINE float sum(V v) {
   float total = 0;
