@@ -1,12 +1,13 @@
 """Products of bfloat16: every instruction set and XLA's form against float64, and trials that train with them."""
 
+import contextlib
 import os
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hpjax
@@ -28,15 +29,35 @@ LOOSE = 1e-2
 """What rounding operands to 8 bits may cost, relative."""
 
 
-@pytest.fixture(params=[*_kernels.available(), "slices", "lax"])
+KERNELS, XLA = tuple(_kernels.available()), ("slices", "lax")
+
+
+@contextlib.contextmanager
+def running(name):
+    """A scope of bfloat16 with the kernels of an instruction set, or with XLA alone; gives the convolution's form."""
+    if name in KERNELS:
+        assert _kernels.choose(name)
+    with native.scope(name in KERNELS), precision.scope("bfloat16"):
+        yield "native" if name in KERNELS else name
+    _kernels.choose(KERNELS[0])
+
+
+@pytest.fixture(params=[*KERNELS, *XLA])
 def form(request):
-    """Every instruction set in turn, and XLA's two forms, inside a scope of bfloat16; returns the convolution's form."""
-    kernels = request.param in _kernels.available()
-    if kernels:
-        assert _kernels.choose(request.param)
-    with native.scope(kernels), precision.scope("bfloat16"):
-        yield "native" if kernels else request.param
-    _kernels.choose(_kernels.available()[0])
+    with running(request.param) as form:
+        yield form
+
+
+@pytest.fixture(params=KERNELS)
+def instructions(request):
+    with running(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=XLA)
+def xla(request):
+    with running(request.param):
+        yield request.param
 
 
 def rounded(x):
@@ -53,9 +74,7 @@ def rounded(x):
     activation=st.sampled_from(list(ACTIVATIONS)),
     at=st.integers(0, 3),
 )
-def test_products(form, rng, rows, columns, depth, across, activation, at):
-    if form != "native":
-        return
+def test_products(instructions, rng, rows, columns, depth, across, activation, at):
     # Not aligned: arrays that begin some floats behind a cache line.
     a = normal(rng, at + rows * depth)[at:].reshape((depth, rows) if across[0] else (rows, depth))
     b = normal(rng, *((columns, depth) if across[1] else (depth, columns))) / np.float32(depth**0.5)
@@ -96,22 +115,35 @@ def test_dense_and_its_gradients(form, rng, activation, shape):
         assert relative(found, near, square) < (2 * bound(depth) if close else 1e-3)
 
 
+CONVOLUTIONS = {
+    "batch": st.integers(1, 3),
+    "size": st.tuples(st.integers(1, 21), st.integers(1, 35)),
+    "channels": st.sampled_from([1, 2, 3, 5, 16, 17, 32, 33, 40]),
+    "features": st.integers(1, 37),
+    "taps": st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    "stride": st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    "pads": st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * 2),
+    "dilation": st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    "activation": st.sampled_from(["none", "relu"]),
+    "pool": st.booleans(),
+}
+
+
 @DRAWN
-@given(
-    batch=st.integers(1, 3),
-    size=st.tuples(st.integers(1, 21), st.integers(1, 35)),
-    channels=st.sampled_from([1, 2, 3, 5, 16, 17, 32, 33, 40]),
-    features=st.integers(1, 37),
-    taps=st.tuples(st.integers(1, 5), st.integers(1, 5)),
-    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    pads=st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * 2),
-    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
-    activation=st.sampled_from(["none", "relu"]),
-    pool=st.booleans(),
-)
-def test_convolutions_and_their_gradients(
-    form, rng, batch, size, channels, features, taps, stride, pads, dilation, activation, pool
-):
+@given(**CONVOLUTIONS)
+def test_convolutions_and_their_gradients(instructions, rng, **drawn):
+    compare_convolution("native", rng, **drawn)
+
+
+# Each is compiled anew.
+@settings(DRAWN, max_examples=6)
+@given(**CONVOLUTIONS)
+def test_convolutions_of_xla_and_their_gradients(xla, rng, **drawn):
+    compare_convolution(xla, rng, **drawn)
+
+
+def compare_convolution(form, rng, batch, size, channels, features, taps, stride, pads, dilation, activation, pool):
+    """Compares a convolution and its gradients with float64: of the rounded operands closely, of the others loosely."""
     reach = [(n - 1) * apart + 1 for n, apart in zip(taps, dilation, strict=True)]
     out = [(size[d] + sum(pads[d]) - reach[d]) // stride[d] + 1 for d in range(2)]
     if min(out) < (2 if pool else 1) or (form == "slices" and dilation != (1, 1)):
@@ -185,13 +217,12 @@ def test_nan_stays_nan_while_it_is_rounded(form):
     np.testing.assert_array_equal(found, [np.nan] * 3 + [np.inf, -np.inf, np.inf, 1.0, 1.0 + 4 * 2.0**-8])
 
 
-def test_lanes_run_one_after_the_other_with_the_same_bits(form, rng):
+def test_lanes_run_one_after_the_other_with_the_same_bits(instructions, rng):
     x, kernels = normal(rng, 5, 3, 9, 9, 4), normal(rng, 5, 3, 3, 4, 8)
-    one = lambda x, kernel: conv(x, kernel, activation="relu", form=form)  # noqa: E731
-    if form == "native":
-        alone = [one(*pair) for pair in zip(x, kernels, strict=True)]
-        np.testing.assert_array_equal(jax.vmap(one)(x, kernels), np.stack(alone))
-        np.testing.assert_array_equal(jax.lax.map(lambda pair: one(*pair), (x, kernels)), np.stack(alone))
+    one = lambda x, kernel: conv(x, kernel, activation="relu")  # noqa: E731
+    alone = [one(*pair) for pair in zip(x, kernels, strict=True)]
+    np.testing.assert_array_equal(jax.vmap(one)(x, kernels), np.stack(alone))
+    np.testing.assert_array_equal(jax.lax.map(lambda pair: one(*pair), (x, kernels)), np.stack(alone))
 
 
 def test_programs_round_only_inside_a_scope(rng):

@@ -136,7 +136,7 @@ static void gradient_of_kernel_bf16(const ConvBackward& c) {
   Half* left = reinterpret_cast<Half*>(zeros);
   float* dense = scratch(GRADIENT, points * stride);
   float* right = scratch(RIGHT, most_pictures * places / 2 * stride);
-  const int64_t deep = divided_up(c.taps_across * c.channels, TILE) * TILE;  // rows of sums for a row of taps
+  const int64_t side = c.taps_across * c.channels, deep = divided_up(side, TILE) * TILE;  // rows of sums for a row of taps
   float* sums = scratch(PANELS, c.taps_down * deep * stride);
   float* to_bias = scratch(POINTS, stride);
   for (int64_t f = 0; f < stride; ++f) to_bias[f] = 0;
@@ -155,26 +155,24 @@ static void gradient_of_kernel_bf16(const ConvBackward& c) {
       planes.put(c, c.x + (n + i) * c.height * c.width * c.channels, left + i * all);
     }
     const Walk walk{offsets, pictures, steps, 4 * pairs, 4 * pairs * stride};
-    for (int64_t tap = 0; tap < c.taps_down; ++tap)
-      for (int64_t k = 0; k < deep; k += most * TILE) {
-        const int64_t down = smaller(most, (deep - k) / TILE);
-        const char* lefts[4];
-        for (int64_t r = 0; r < down; ++r)
-          lefts[r] = reinterpret_cast<const char*>(
-              left + (planes.phases[tap] * c.taps_across * c.channels + k + r * TILE) * planes.size +
-              planes.shift[tap] * planes.pitch);
-        for (int64_t f = 0; f < stride; f += width * TILE) {
-          const int64_t count = smaller(width, (stride - f) / TILE);
-          const char* rights[2] = {reinterpret_cast<const char*>(right + f),
-                                   reinterpret_cast<const char*>(right + f + (count - 1) * TILE)};
-          float* out[4];
-          for (int64_t r = 0; r < down; ++r)
-            for (int64_t i = 0; i < count; ++i) out[r * count + i] = sums + (tap * deep + k + r * TILE) * stride + f + i * TILE;
-          PRODUCTS[down - 1][count - 1](lefts, 2 * planes.size, rights, 4 * stride, walk, out, 4 * stride, n > 0);
-        }
+    for (int64_t k = 0; k < c.taps_down * deep; k += most * TILE) {
+      const int64_t down = smaller(most, (c.taps_down * deep - k) / TILE);
+      const char* lefts[4];
+      for (int64_t r = 0; r < down; ++r) {
+        const int64_t tap = (k + r * TILE) / deep, row = planes.phases[tap] * side + (k + r * TILE) % deep;
+        lefts[r] = reinterpret_cast<const char*>(left + row * planes.size + planes.shift[tap] * planes.pitch);
       }
+      for (int64_t f = 0; f < stride; f += width * TILE) {
+        const int64_t count = smaller(width, (stride - f) / TILE);
+        const char* rights[2] = {reinterpret_cast<const char*>(right + f),
+                                 reinterpret_cast<const char*>(right + f + (count - 1) * TILE)};
+        float* out[4];
+        for (int64_t r = 0; r < down; ++r)
+          for (int64_t i = 0; i < count; ++i) out[r * count + i] = sums + (k + r * TILE) * stride + f + i * TILE;
+        PRODUCTS[down - 1][count - 1](lefts, 2 * planes.size, rights, 4 * stride, walk, out, 4 * stride, n > 0);
+      }
+    }
   }
-  const int64_t side = c.taps_across * c.channels;
   for (int64_t k = 0; c.to_kernel && k < c.taps_down * side; ++k)
     for (int64_t f = 0; f < c.features; ++f)
       c.to_kernel[k * c.features + f] = sums[(k / side * deep + k % side) * stride + f];

@@ -26,13 +26,11 @@ static void matmul_bf16(const Matmul& m) {
   const int64_t width = across > 1 ? 2 : 1;
   char* right = reinterpret_cast<char*>(scratch(0, across * panel / 4));
   char* left = reinterpret_cast<char*>(scratch(1, most * panel / 4));
-  for (int64_t n = 0; n < across; ++n)
-    for (int64_t k = 0; k < steps; ++k) {
-      const int64_t column = n * TILE, at = k * 2 * TILE;
-      const float* from = m.transpose_b ? m.b + column * m.depth + at : m.b + at * m.columns + column;
-      put_tile(from, m.transpose_b ? m.depth : m.columns, m.transpose_b, false, m.columns - column, m.depth - at,
-               right + n * panel + k * TILE_BYTES);
-    }
+  for (int64_t n = 0; n < m.columns; n += TILE) {
+    char* to = right + n / TILE * panel;
+    if (m.transpose_b) put_tiles<true, true>(m.b + n * m.depth, m.depth, m.columns - n, m.depth, to);
+    else put_tiles<false, false>(m.b + n, m.columns, m.columns - n, m.depth, to);
+  }
   const Shapes shapes(TILE, TILE);
   const int64_t none = 0;
   const Walk walk{&none, 1, steps, TILE_BYTES, TILE_BYTES};
@@ -43,13 +41,10 @@ static void matmul_bf16(const Matmul& m) {
     const char* lefts[4];
     for (int64_t r = 0; r < down; ++r) {
       char* to = left + r * panel;
+      const int64_t row = i + r * TILE;
       lefts[r] = to;
-      for (int64_t k = 0; k < steps; ++k) {
-        const int64_t row = i + r * TILE, at = k * 2 * TILE;
-        const float* from = m.transpose_a ? m.a + at * m.rows + row : m.a + row * m.depth + at;
-        put_tile(from, m.transpose_a ? m.rows : m.depth, !m.transpose_a, true, m.rows - row, m.depth - at,
-                 to + k * TILE_BYTES);
-      }
+      if (m.transpose_a) put_tiles<false, true>(m.a + row, m.rows, m.rows - row, m.depth, to);
+      else put_tiles<true, false>(m.a + row * m.depth, m.depth, m.rows - row, m.depth, to);
     }
     for (int64_t n = 0; n < across; n += width) {
       const int64_t count = smaller(width, across - n), column = n * TILE;

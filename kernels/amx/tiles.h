@@ -111,21 +111,30 @@ INLINE V pairs_across(const float* even, const float* odd, int64_t n) {
 
 // One tile from a matrix whose k runs along its rows, `stride` floats apart, or down its columns; past `others` rows (or
 // columns) and `depth` it is filled up with zeros.
-static void put_tile(const float* from, int64_t stride, bool along, bool left, int64_t others, int64_t depth, char* to) {
+template <bool ALONG, bool TURNED>
+INLINE void put_tile(const float* from, int64_t stride, int64_t others, int64_t depth, char* to) {
   V tile[TILE];
-  if (along) {
+  const bool whole = others >= TILE && depth >= 2 * TILE;
 #pragma GCC unroll 16
-    for (int i = 0; i < TILE; ++i) tile[i] = i < others ? pairs_along(from + i * stride, depth) : V{};
-  } else {
-#pragma GCC unroll 16
-    for (int i = 0; i < TILE; ++i) {
-      const float* row = from + 2 * i * stride;
-      tile[i] = pairs_across(2 * i < depth ? row : nullptr, 2 * i + 1 < depth ? row + stride : nullptr, others);
+  for (int64_t i = 0; i < TILE; ++i) {
+    const float* row = from + (ALONG ? i : 2 * i) * stride;
+    if (ALONG) {
+      tile[i] = whole ? pairs_along(row, 2 * TILE) : i < others ? pairs_along(row, depth) : V{};
+    } else {
+      tile[i] = whole ? pairs_across(row, row + stride, TILE)
+                      : pairs_across(2 * i < depth ? row : nullptr, 2 * i + 1 < depth ? row + stride : nullptr, others);
     }
   }
-  if (along != left) transpose(tile);
+  if (TURNED) transpose(tile);
 #pragma GCC unroll 16
-  for (int i = 0; i < TILE; ++i) store(reinterpret_cast<float*>(to) + i * TILE, tile[i]);
+  for (int64_t i = 0; i < TILE; ++i) store(reinterpret_cast<float*>(to) + i * TILE, tile[i]);
+}
+
+// The tiles of 16 rows (or columns) of a matrix, one after the other along k.
+template <bool ALONG, bool TURNED>
+static void put_tiles(const float* from, int64_t stride, int64_t others, int64_t depth, char* to) {
+  for (int64_t k = 0; k < depth; k += 2 * TILE, to += TILE_BYTES)
+    put_tile<ALONG, TURNED>(from + (ALONG ? k : k * stride), stride, others, depth - k, to);
 }
 
 }  // namespace hpjax::HPJAX_ISA

@@ -145,6 +145,28 @@ static void conv_forward(const ConvForward& c) {
   }
 }
 
+INLINE I load_bytes(const uint8_t* from, int64_t n) {
+#if defined(HPJAX_X86) && HPJAX_WIDTH == 16
+  return (I)_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(static_cast<__mmask16>(n < W ? (1u << n) - 1 : 0xffff), from));
+#else
+  I values = I{};
+  for (int64_t i = 0; i < n && i < W; ++i) values[i] = from[i];
+  return values;
+#endif
+}
+
+// What each of the values that four bits name gets of a cotangent that they share.
+INLINE V shares(I bits) {
+#if defined(HPJAX_X86) && HPJAX_WIDTH == 16
+  static constexpr float THIRD = 1.0f / 3.0f,
+                         OF[16] = {1, 1, 1, 0.5f, 1, 0.5f, 0.5f, THIRD, 1, 0.5f, 0.5f, THIRD, 0.5f, THIRD, THIRD, 0.25f};
+  return (V)_mm512_permutexvar_ps((__m512i)bits, (__m512)load(OF));
+#else
+  const I count = (bits & 1) + ((bits >> 1) & 1) + ((bits >> 2) & 1) + ((bits >> 3) & 1);
+  return splat(1.0f) / __builtin_convertvector(count | (count == 0), V);
+#endif
+}
+
 // The cotangent of a picture before its activation: [rows, columns, features], features padded to `stride` floats.
 static void cotangent(const ConvBackward& c, int64_t n, int64_t stride, float* to) {
   const int64_t pooled = (c.rows / 2) * (c.columns / 2) * c.features, size = c.rows * c.columns * c.features;
@@ -168,12 +190,10 @@ static void cotangent(const ConvBackward& c, int64_t n, int64_t stride, float* t
         const int64_t at = n * pooled + (row * (c.columns / 2) + column) * c.features + f;
         V g = load_part(c.cotangent + at, valid);
         if (c.activation == RELU) g = pullback<RELU>(load_part(c.y + at, valid), g);
-        I bits = I{};
-        for (int64_t i = 0; i < valid; ++i) bits[i] = c.ties[at + i];
-        I count = (bits & 1) + ((bits >> 1) & 1) + ((bits >> 2) & 1) + ((bits >> 3) & 1);
-        g /= __builtin_convertvector(count | (count == 0), V);
+        const I bits = load_bytes(c.ties + at, valid);
+        g *= shares(bits);
         // No value equals a maximum that is NaN, and so is its gradient, wherever it goes.
-        const V rest = select(count == 0, splat(__builtin_nanf("")), V{});
+        const V rest = select((bits & 15) == 0, splat(__builtin_nanf("")), V{});
         float* first = to + (2 * row * c.columns + 2 * column) * stride + f;
         for (int i = 0; i < 4; ++i)
           store(first + ((i / 2) * c.columns + i % 2) * stride, select((bits & (1 << i)) != 0, g, rest));
