@@ -1,7 +1,8 @@
 """`make bench`: hpjax and its peers in turn, A B A B, each in processes of its own; medians and their ratio.
 
 `python -m benchmarks NAME...` makes the named comparisons only: digits, study, large, asha, cnn, resnet, transformer,
-update_momentum, update_adamw, update_lars, update_lamb.
+update_momentum, update_adamw, update_lars, update_lamb; and with `_bf16` behind its name digits, study, large, cnn, resnet
+or transformer with products of bfloat16.
 """
 
 import importlib.metadata
@@ -42,17 +43,22 @@ def comparisons(cores: int) -> dict[str, Comparison]:
     """Returns what is compared on a machine of so many cores, by name."""
     one_each = (1,) * cores
 
-    def steps(title: str, workload: str, lanes: int) -> Comparison:
-        """Returns training steps of one network against PyTorch's."""
+    def steps(title: str, workload: str, lanes: int, dtype: str = "", must: float | None = None) -> Comparison:
+        """Returns training steps of one network against PyTorch's, in float32 or with `_bf16`."""
         ours = (
-            Contender("hpjax, one run", f"{workload}_hpjax", (0,)),
-            Contender(f"hpjax, {lanes} lanes", f"{workload}_hpjax", (lanes,)),
+            Contender("hpjax, one run", f"{workload}_hpjax{dtype}", (0,)),
+            Contender(f"hpjax, {lanes} lanes", f"{workload}_hpjax{dtype}", (lanes,)),
         )
         peers = (
-            Contender(f"PyTorch, {cores} threads", f"{workload}_torch", (cores,), "torch"),
-            Contender(f"PyTorch, {cores} processes", f"{workload}_torch", one_each, "torch"),
+            Contender(f"PyTorch, {cores} threads", f"{workload}_torch{dtype}", (cores,), "torch"),
+            Contender(f"PyTorch, {cores} processes", f"{workload}_torch{dtype}", one_each, "torch"),
         )
-        return Comparison(title, "trial-steps/s", ours, peers, None)
+        return Comparison(title, "trial-steps/s", ours, peers, must)
+
+    def in_bf16(comparison: Comparison, must: float | None) -> Comparison:
+        """Returns a study's comparison with hpjax in bfloat16; the peers' products are too small to gain by it."""
+        ours = tuple(c._replace(name=f"{c.name}, bf16", workload=f"{c.workload}_bf16") for c in comparison.ours)
+        return comparison._replace(title=f"{comparison.title}, bf16", ours=ours, must=must)
 
     def update(name: str, peer: str, must: float) -> Comparison:
         """Returns an optimizer's step over ResNet-50's tensors against a peer's."""
@@ -104,6 +110,12 @@ def comparisons(cores: int) -> dict[str, Comparison]:
         "update_adamw": update("adamw", "torch", 0.95),
         "update_lars": update("lars", "optax", 5.0),
         "update_lamb": update("lamb", "optax", 3.0),
+        "digits_bf16": in_bf16(study, 8.0),
+        "study_bf16": in_bf16(whole, 8.0),
+        "large_bf16": in_bf16(large, 8.0),
+        "cnn_bf16": steps("MNIST CNN, batch 64, bf16", "cnn", 2 * cores, "_bf16", 2.0),
+        "resnet_bf16": steps("ResNet-20, batch 128, bf16", "resnet", cores, "_bf16", 1.3),
+        "transformer_bf16": steps("transformer, batch 12 x 64, bf16", "transformer", cores, "_bf16", 2.0),
     }
 
 
@@ -193,7 +205,9 @@ def main() -> None:
     if len(given) == 2 and given[1].isdigit():
         from benchmarks import workloads
 
-        print(json.dumps(getattr(workloads, given[0])(int(given[1]))))
+        name = given[0].removesuffix("_bf16")
+        more = {} if name == given[0] else {"bf16": True}
+        print(json.dumps(getattr(workloads, name)(int(given[1]), **more)))
         return
     cores = len(os.sched_getaffinity(0))
     known = comparisons(cores)

@@ -1,4 +1,7 @@
-"""What hpjax and its peers are timed at; each function runs in a process of its own and returns a rate."""
+"""What hpjax and its peers are timed at; each function runs in a process of its own and returns a rate.
+
+`bf16` is `--compute_dtype=bfloat16` here and bfloat16 autocast of PyTorch.
+"""
 
 import itertools
 import math
@@ -15,9 +18,10 @@ from benchmarks import updates
 TRIALS = 64
 TRIAL_STEPS = 500
 SECONDS = 5.0
+DTYPES = ("float32", "bfloat16")
 
 
-def digits_hpjax(threads: int) -> dict[str, float]:
+def digits_hpjax(threads: int, bf16: bool = False) -> dict[str, float]:
     """64 lanes: a 64-128-128-10 perceptron on digits, batch 128, 500 Adam steps, cosine, random rates; trials/s."""
     import jax
 
@@ -28,6 +32,7 @@ def digits_hpjax(threads: int) -> dict[str, float]:
 
     devices.configure()
     base = Config(optimizer="adamw", schedule="cosine", train_steps=str(TRIAL_STEPS), test_fraction=0.0)
+    base = base.replace(compute_dtype=DTYPES[bf16])
     dataset = build.load(resolve.resolve(base))
     rates = np.exp(np.random.default_rng(0).uniform(np.log(1e-4), np.log(1e-1), TRIALS))
     configs = [resolve.resolve(base.replace(learning_rate=float(rate), seed=i)) for i, rate in enumerate(rates)]
@@ -54,7 +59,7 @@ def study(trials: int, **settings: Any) -> dict[str, float]:
 
     base = Config(
         optimizer="adamw", schedule="cosine", train_steps="540", test_fraction=0.0, log_every="540", progress=False
-    ).replace(eval_every=settings.pop("eval_every", "540"))
+    ).replace(eval_every=settings.pop("eval_every", "540"), compute_dtype=DTYPES[settings.pop("bf16", False)])
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         vary = {"learning_rate": "log(1e-4,1e-1)"}
@@ -65,9 +70,9 @@ def study(trials: int, **settings: Any) -> dict[str, float]:
     return figures | {name: done.facts[name] for name in ("occupancy", "late", "steps")}
 
 
-def study_hpjax(trials: int) -> dict[str, float]:
+def study_hpjax(trials: int, bf16: bool = False) -> dict[str, float]:
     """A study that trains every trial to its end; trials/s."""
-    return study(trials)
+    return study(trials, bf16=bf16)
 
 
 def study_every(trials: int) -> dict[str, float]:
@@ -176,12 +181,13 @@ def digits_optuna(threads: int) -> dict[str, float]:
     return {"rate": done / (time.perf_counter() - began), "best": study.best_value}
 
 
-def cnn_hpjax(lanes: int) -> dict[str, float]:
+def cnn_hpjax(lanes: int, bf16: bool = False) -> dict[str, float]:
     """conv16-pool-conv32-pool-fc64 on 28x28, batch 64, momentum 0; trial-steps/s, see `_hpjax`."""
-    return _hpjax(lanes, _pictures(28, 1), model="cnn", batch_size=64, momentum=0.0, learning_rate=0.01)
+    settings = {"model": "cnn", "batch_size": 64, "momentum": 0.0, "learning_rate": 0.01}
+    return _hpjax(lanes, _pictures(28, 1), bf16, **settings)
 
 
-def cnn_torch(threads: int) -> dict[str, float]:
+def cnn_torch(threads: int, bf16: bool = False) -> dict[str, float]:
     """The same network and batch as a PyTorch module in channels-last form; steps/s."""
     import torch
 
@@ -189,16 +195,16 @@ def cnn_torch(threads: int) -> dict[str, float]:
 
     torch.set_num_threads(threads)
     model = peers.cnn()
-    return _torch(model, *_torch_pictures(64, 28, 1), torch.optim.SGD(model.parameters(), lr=0.01))
+    return _torch(model, *_torch_pictures(64, 28, 1), torch.optim.SGD(model.parameters(), lr=0.01), bf16)
 
 
-def resnet_hpjax(lanes: int) -> dict[str, float]:
+def resnet_hpjax(lanes: int, bf16: bool = False) -> dict[str, float]:
     """ResNet-20 on 32x32 colours, batch 128, momentum 0.9; trial-steps/s, see `_hpjax`."""
     settings = {"model": "resnet", "depth": 20, "batch_size": 128, "momentum": 0.9, "learning_rate": 0.1}
-    return _hpjax(lanes, _pictures(32, 3), at_once=4, **settings)
+    return _hpjax(lanes, _pictures(32, 3), bf16, at_once=4, **settings)
 
 
-def resnet_torch(threads: int) -> dict[str, float]:
+def resnet_torch(threads: int, bf16: bool = False) -> dict[str, float]:
     """The same network and batch as a PyTorch module in channels-last form; steps/s."""
     import torch
 
@@ -206,20 +212,21 @@ def resnet_torch(threads: int) -> dict[str, float]:
 
     torch.set_num_threads(threads)
     model = peers.resnet20()
-    return _torch(model, *_torch_pictures(128, 32, 3), torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), at_once=4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    return _torch(model, *_torch_pictures(128, 32, 3), optimizer, bf16, at_once=4)
 
 
-def transformer_hpjax(lanes: int) -> dict[str, float]:
+def transformer_hpjax(lanes: int, bf16: bool = False) -> dict[str, float]:
     """4 blocks of 128 features and 4 heads, context 64, vocabulary 65, batch 12, AdamW; trial-steps/s, see `_hpjax`."""
     from hpjax.data.dataset import create_language
 
     stream = np.random.default_rng(0).integers(0, 65, 100_000).astype(np.uint8)
     dataset = create_language("random", train=stream, window=64, num_classes=65)
     settings = {"model": "transformer", "batch_size": 12, "optimizer": "adamw", "learning_rate": 1e-3}
-    return _hpjax(lanes, dataset, **settings)
+    return _hpjax(lanes, dataset, bf16, **settings)
 
 
-def transformer_torch(threads: int) -> dict[str, float]:
+def transformer_torch(threads: int, bf16: bool = False) -> dict[str, float]:
     """The same network and batch as a PyTorch module with its fused attention and its fused AdamW; steps/s."""
     import torch
 
@@ -227,7 +234,7 @@ def transformer_torch(threads: int) -> dict[str, float]:
 
     torch.set_num_threads(threads)
     model, tokens = peers.Transformer(), torch.randint(0, 65, (12, 64))
-    return _torch(model, tokens, tokens, torch.optim.AdamW(model.parameters(), fused=True))
+    return _torch(model, tokens, tokens, torch.optim.AdamW(model.parameters(), fused=True), bf16)
 
 
 def update_momentum_hpjax(threads: int) -> dict[str, float]:
@@ -290,7 +297,7 @@ def _torch_pictures(batch: int, edge: int, channels: int) -> tuple[Any, Any]:
     return x, torch.randint(10, (batch,))
 
 
-def _hpjax(lanes: int, dataset: Any, at_once: int = 20, **settings: Any) -> dict[str, float]:
+def _hpjax(lanes: int, dataset: Any, bf16: bool, at_once: int = 20, **settings: Any) -> dict[str, float]:
     """Returns trial-steps/s of so many lanes over the devices; 0: of one run, on one device or all, whichever is faster."""
     import jax
 
@@ -300,7 +307,7 @@ def _hpjax(lanes: int, dataset: Any, at_once: int = 20, **settings: Any) -> dict
     from hpjax.lanes import LaneProgram, Layout
 
     devices.configure()
-    config = resolve.resolve(Config(train_steps="1000000", schedule="constant", **settings))
+    config = resolve.resolve(Config(train_steps="1000000", schedule="constant", compute_dtype=DTYPES[bf16], **settings))
     scalars = resolve.traced(config, resolve.lengths(config, dataset.splits["train"][1])[0])
 
     def rate(layout: Layout) -> float:
@@ -322,14 +329,17 @@ def _hpjax(lanes: int, dataset: Any, at_once: int = 20, **settings: Any) -> dict
     return {"rate": max(by_devices.values()), **{f"{number}_devices": each for number, each in by_devices.items()}}
 
 
-def _torch(model: Any, x: Any, y: Any, optimizer: Any, at_once: int = 20) -> dict[str, float]:
+def _torch(model: Any, x: Any, y: Any, optimizer: Any, bf16: bool, at_once: int = 20) -> dict[str, float]:
     """Returns steps/s of a PyTorch module."""
+    import torch
     from torch.nn.functional import cross_entropy
 
     def ticks(number: int) -> None:
         for _ in range(number):
             optimizer.zero_grad(set_to_none=True)
-            cross_entropy(model(x).flatten(0, -2), y.flatten()).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                loss = cross_entropy(model(x).flatten(0, -2), y.flatten())
+            loss.backward()
             optimizer.step()
 
     return {"rate": _rate(ticks, at_once)}

@@ -10,10 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpjax import optimizers
-from hpjax.ops import conv, dense, native, perceptron, residual_norm, self_attention
+from hpjax.ops import conv, dense, native, perceptron, precision, residual_norm, self_attention
 
 BOUND = 1e-5
 """Largest relative error of a float32 result that passes: values and gradients alike."""
+BF16_BOUND = 1e-2
+"""Likewise of a result whose operands are rounded to bfloat16."""
 SECONDS = 0.2
 """How long a rate is measured."""
 
@@ -28,6 +30,7 @@ class Case(NamedTuple):
       arguments: float arrays.
       amount: what a run comes to, 1e9 of `unit`.
       unit: `GF` (floating-point operations) or `GB` (bytes read and written).
+      compute_dtype: in what it multiplies, see `precision`.
     """
 
     operator: str
@@ -36,6 +39,7 @@ class Case(NamedTuple):
     arguments: tuple[np.ndarray, ...]
     amount: float
     unit: str
+    compute_dtype: str = "float32"
 
 
 class Row(NamedTuple):
@@ -49,8 +53,9 @@ class Row(NamedTuple):
 
     @property
     def sound(self) -> bool:
-        """Whether all errors are within `BOUND`."""
-        return all(error is None or error <= BOUND for error in (self.native_error, self.xla_error))
+        """Whether all errors are within their bound."""
+        bound = BOUND if self.case.compute_dtype == "float32" else BF16_BOUND
+        return all(error is None or error <= bound for error in (self.native_error, self.xla_error))
 
 
 def cases() -> list[Case]:
@@ -78,7 +83,7 @@ def cases() -> list[Case]:
         return weights + updates, after
 
     size = (1024, 1024)
-    return [
+    products = [
         Case(
             "conv",
             "64 pictures of 14 x 14 x 16, 3 x 3 to 32, bias, relu, with gradients",
@@ -95,6 +100,10 @@ def cases() -> list[Case]:
             3 * 2e-9 * 128**3,
             "GF",
         ),
+    ]
+    return [
+        *products,
+        *(case._replace(operator=f"{case.operator} bf16", compute_dtype="bfloat16") for case in products),
         Case(
             "perceptron",
             "768 x 128 to 512 to 128, biases, gelu, with gradients",
@@ -164,7 +173,7 @@ def _run(case: Case, on: bool, right: np.ndarray) -> tuple[float, float]:
     arguments = [jnp.asarray(argument, jnp.float32) for argument in case.arguments]
 
     def traced(*arguments: jax.Array) -> Any:
-        with native.scope(on):
+        with native.scope(on), precision.scope(case.compute_dtype):
             return case.run(*arguments)
 
     program = jax.jit(traced)
