@@ -29,11 +29,8 @@ def main(argv: Sequence[str]) -> int:
         rows = check.measured(check.cases(), usable)
         command.show(check.table(rows))
         wrong = [row.case.operator for row in rows if not row.sound]
-        command.show(
-            f"wrong: {', '.join(wrong)}"
-            if wrong
-            else f"sound: every error is below {check.BOUND:.0e}, of bf16 {check.BF16_BOUND:.0e}"
-        )
+        bounds = f"{check.BOUND:.0e}, of bf16 {check.BF16_BOUND:.0e}"
+        command.show(f"wrong: {', '.join(wrong)}" if wrong else f"sound: every error is below {bounds}")
         return 1 if wrong else 0
 
     return command.run("hpjax.ops", work)
