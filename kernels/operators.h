@@ -147,7 +147,7 @@ struct Part {
 constexpr int64_t PART = 16384;
 
 // What is done with a part: its sum for clipping by norms, its sums for LARS and LAMB, the step itself.
-enum Phase : int32_t { CLIP = 0, TRUST = 1, STEP = 2 };
+enum Pass : int32_t { CLIP = 0, TRUST = 1, STEP = 2 };
 
 // LARS takes the gradient as it is, without scale and decay.
 constexpr float PLAIN = -1.0f;
@@ -167,7 +167,7 @@ struct Operators {
   void (*pullback)(const Pullback&);
   void (*conv_forward)(const ConvForward&);
   void (*conv_backward)(const ConvBackward&);
-  void (*update)(const Update&, Phase, Part&);
+  void (*update)(const Update&, Pass, Part&);
   void (*attention_forward)(const AttentionForward&);
   void (*attention_backward)(const AttentionBackward&);
   void (*norm_forward)(const NormForward&);

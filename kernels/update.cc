@@ -36,7 +36,7 @@ static float ratio(Rule rule, const Rates& r, const Parameter& p, double weights
 
 namespace {
 
-// A step as a queue of parts to do, which threads take one after the other. A part whose phase needs the sums of others waits
+// A step as a queue of parts to do, which threads take one after the other. A part whose pass needs the sums of others waits
 // for them: they lie before it, so a thread that runs has them.
 class Work {
  public:
@@ -67,14 +67,14 @@ class Work {
   // Works until nothing is left to take; a thread that comes late finds nothing.
   void take() {
     for (size_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < queue_.size();) {
-      const auto [phase, place] = queue_[i];
+      const auto [pass, place] = queue_[i];
       Part& part = parts_[place];
       const size_t k = static_cast<size_t>(part.parameter);
-      if (phase != CLIP) of_clip_.wait();
-      if (phase == STEP) of_trust_[k].wait();
-      operators().update(u_, phase, part);
-      if (phase == CLIP && of_clip_.last()) clip();
-      if (phase == TRUST && of_trust_[k].last()) trust(k);
+      if (pass != CLIP) of_clip_.wait();
+      if (pass == STEP) of_trust_[k].wait();
+      operators().update(u_, pass, part);
+      if (pass == CLIP && of_clip_.last()) clip();
+      if (pass == TRUST && of_trust_[k].last()) trust(k);
       left_.fetch_sub(1, std::memory_order_release);
     }
   }
@@ -101,14 +101,14 @@ class Work {
     }
   };
   struct Taken {
-    Phase phase;
+    Pass pass;
     size_t part;
   };
 
   bool layerwise(size_t k) const { return parameters_[k].layerwise && (u_.rule == LARS || u_.rule == LAMB); }
 
-  void put(Phase phase, size_t from, size_t to) {
-    for (size_t i = from; i < to; ++i) queue_.push_back({phase, i});
+  void put(Pass pass, size_t from, size_t to) {
+    for (size_t i = from; i < to; ++i) queue_.push_back({pass, i});
   }
 
   void clip() {

@@ -158,20 +158,20 @@ static void step(const Update& u, Part& part) {
 }
 
 template <Rule R, class Kept = float>
-static void update(const Update& u, Phase phase, Part& part) {
-  if (phase == CLIP) return clip(u, part);
-  if (phase == STEP) return step<R, Kept>(u, part);
+static void update(const Update& u, Pass pass, Part& part) {
+  if (pass == CLIP) return clip(u, part);
+  if (pass == STEP) return step<R, Kept>(u, part);
   if (R == LARS || R == LAMB) trust<R, Kept>(u, part);
 }
 
-static void update(const Update& u, Phase phase, Part& part) {
+static void update(const Update& u, Pass pass, Part& part) {
   switch (u.rule) {
-    case SGD: return update<SGD>(u, phase, part);
-    case MOMENTUM: return (u.narrow ? update<MOMENTUM, uint16_t> : update<MOMENTUM, float>)(u, phase, part);
-    case NESTEROV: return (u.narrow ? update<NESTEROV, uint16_t> : update<NESTEROV, float>)(u, phase, part);
-    case ADAM: return (u.narrow ? update<ADAM, uint16_t> : update<ADAM, float>)(u, phase, part);
-    case LARS: return (u.narrow ? update<LARS, uint16_t> : update<LARS, float>)(u, phase, part);
-    case LAMB: return (u.narrow ? update<LAMB, uint16_t> : update<LAMB, float>)(u, phase, part);
+    case SGD: return update<SGD>(u, pass, part);
+    case MOMENTUM: return (u.narrow ? update<MOMENTUM, uint16_t> : update<MOMENTUM, float>)(u, pass, part);
+    case NESTEROV: return (u.narrow ? update<NESTEROV, uint16_t> : update<NESTEROV, float>)(u, pass, part);
+    case ADAM: return (u.narrow ? update<ADAM, uint16_t> : update<ADAM, float>)(u, pass, part);
+    case LARS: return (u.narrow ? update<LARS, uint16_t> : update<LARS, float>)(u, pass, part);
+    case LAMB: return (u.narrow ? update<LAMB, uint16_t> : update<LAMB, float>)(u, pass, part);
   }
 }
 
