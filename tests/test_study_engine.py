@@ -1,5 +1,6 @@
 """The engine of a study: same numbers as single runs, one compile, refill, waves, stops, resume."""
 
+import dataclasses
 import itertools
 import math
 
@@ -17,6 +18,8 @@ from hpjax.objective import Objective
 from hpjax.study import engine as engine_lib
 from hpjax.study import setup, snapshot
 from hpjax.study.engine import Engine
+from hpjax.study.group import Group
+from hpjax.study.plan import Plan
 from hpjax.study.records import Measured, TrialRecord
 from hpjax.study.schedulers import Decision, SchedulerSettings
 from hpjax.study.schedulers.none import Everything
@@ -218,6 +221,52 @@ def test_going_on_from_any_snapshot_ends_alike(rng, monkeypatch, scheduler, cut)
         snapshot.take_up(second, tree, facts)
         assert [outcome(r) for r in run(second)] == [outcome(r) for r in whole]
         assert second.counts == counts
+
+
+@pytest.fixture(scope="module")
+def two_groups():
+    """A function that makes engines of two compile groups, which are compiled once for all of them."""
+    made: dict[tuple, Group] = {}
+
+    def make(**study) -> Engine:
+        vary = ("optimizer=choice(sgd,momentum)", "learning_rate=log(1e-3,1)")
+        engine, maker, parts = engine_of(BASE, vary=vary, lanes="4", **study)
+
+        def groups(number: int, plan: Plan) -> list[Group]:
+            if plan.group not in made:
+                made[plan.group] = maker(number, plan)[0]
+            first = made[plan.group]
+            lanes = [Group(first.program, first._examples, number, plan, first._validation)]
+            return [*lanes, Group(first.program, first._examples, number, plan, first._validation, lanes[0])]
+
+        assert parts.waves == 2
+        engine._make_group = groups
+        return engine
+
+    return make
+
+
+@pytest.mark.parametrize(("sampler", "scheduler"), [("tpe", "none"), ("halton", "asha")])
+def test_groups_draw_little_before_results_come(two_groups, sampler, scheduler):
+    """Else a sampler would give all settings before it has seen one, and a scheduler's decisions would come late."""
+    study = {"trials": 60, "sampler": sampler, "scheduler": scheduler}
+    engine = two_groups(**study)
+    drawn, stop = 0, 0
+    for look, _ in enumerate(engine.run(Interrupt(False))):
+        assert engine.statuses["waiting"] <= 2 * 4
+        if engine.seen and not stop:
+            drawn, stop = len(engine.records), look
+    assert drawn <= 2 * 4 + 4
+    assert len({group.key for group in engine.groups}) == 2
+    first = two_groups(**study)
+    running = first.run(Interrupt(False))
+    for _ in range(stop + 1):
+        next(running)
+    tree, facts = snapshot.take(first)
+    second = two_groups(**study)
+    snapshot.like(second, facts, [dataclasses.replace(record, curve=list(record.curve)) for record in first.records])
+    snapshot.take_up(second, jax.tree.map(np.copy, tree), facts)
+    assert [outcome(record) for record in run(second)] == [outcome(record) for record in engine.records]
 
 
 def test_lanes_are_busy_where_the_ends_are_known():

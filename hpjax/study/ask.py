@@ -11,7 +11,13 @@ from hpjax.study.space import Space
 
 
 class Asker:
-    """Makes the records of new settings: a trial for each seed and fold."""
+    """Makes the records of new settings: a trial for each seed and fold.
+
+    Attributes:
+      replicas: seeds and folds of every setting.
+      settings: settings in all.
+      learns: whether what was seen decides what is tried next.
+    """
 
     def __init__(self, space: Space, sampler: Sampler, trials: int, enqueued: Sequence[Mapping[str, Any]] = ()):
         """Says what there is to try.
@@ -23,6 +29,7 @@ class Asker:
           enqueued: values of settings that come first.
         """
         self._space, self._sampler = space, sampler
+        self.learns = sampler.learns
         self._enqueued = list(enqueued)
         self._before: list[Seen] = []
         self.replicas = space.replicas
@@ -78,6 +85,7 @@ class Given(Asker):
     def __init__(self, asker: Asker):
         """Takes over the space and the sampler of another one."""
         super().__init__(asker._space, asker._sampler, 0)
+        self.learns = False
         self.tell(asker._before)
         self.queue: deque[tuple[dict[str, Any], Point]] = deque()
 

@@ -192,10 +192,7 @@ class Engine:
 
     def _more_work(self, group: Group | None) -> bool:
         """Queues the trials of one more setting; returns whether there was one to queue."""
-        # Another group's queue is not filled without end while this one looks for its own trials.
-        queues = {other.key: len(other.queue) for other in self.groups if group is None or other.key != group.key}
-        elsewhere = sum(queues.values())
-        if group is not None and elsewhere > 2 * len(group.slots) * len(self.groups):
+        if group is not None and self._enough(group):
             return False
         resumed = self.scheduler.resume()
         if resumed is not None:
@@ -219,6 +216,21 @@ class Engine:
         for record in new:
             self.group(record.number).queue.append((record.number, self.plan(record.number), None, 0))
         return True
+
+    def _enough(self, group: Group) -> bool:
+        """Returns whether as much has begun as may, while a group still looks for trials of its own.
+
+        What it finds meanwhile is other groups', and waits for them.
+        """
+        own = [other for other in self.groups if other.key == group.key]
+        elsewhere = sum({other.key: len(other.queue) for other in self.groups if other.key != group.key}.values())
+        if len(own) == 1:
+            # Nobody decides: it means nothing how long a trial waits, and no lane need stand empty.
+            return elsewhere > 2 * len(group.slots) * len(self.groups)
+        lanes = sum(len(other.slots) for other in own)
+        # A sampler that is asked for all settings before one has ended learns nothing.
+        under_way = self.statuses["waiting"] + self.statuses["running"]
+        return elsewhere >= lanes or (self._asker.learns and under_way >= 2 * lanes)
 
     # What became of it.
 

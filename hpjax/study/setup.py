@@ -146,7 +146,7 @@ def make(config: Config, study: StudyConfig, narrowed: Callable[[Sampler, Space]
         raise ConfigError(
             f"vary has 'train_steps', but scheduler '{study.scheduler}' compares trials of one length; expected none"
         )
-    waves = 1 if study.scheduler == "none" and study.sampler != "tpe" else 2
+    waves = 2 if study.scheduler != "none" or sampler.learns else 1
     layout_of = functools.partial(_layout, study, asker.settings * len(asker.replicas), waves, config)
     layout = layout_of(width)
     if config.share_batches and width == 1 and not open_width:

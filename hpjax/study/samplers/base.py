@@ -52,10 +52,12 @@ class Sampler(abc.ABC):
     Attributes:
       name: its name in `SAMPLERS`.
       size: points that there are; None if they do not end.
+      learns: whether its points follow from what was seen.
     """
 
     name: str
     size: int | None = None
+    learns: bool = False
 
     def __init__(self, leaves: Sequence[LeafLike], seed: int):
         """Sets up a sampler.

@@ -39,6 +39,7 @@ class Tpe(Sampler):
     """
 
     name = "tpe"
+    learns = True
 
     def __init__(self, leaves: Sequence[LeafLike], seed: int):
         super().__init__(leaves, seed)
