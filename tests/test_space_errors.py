@@ -386,6 +386,45 @@ def test_several_texts_and_no_texts(texts, message):
     assert error(*texts) == message
 
 
+@pytest.mark.parametrize(
+    ("texts", "came", "at"),
+    [
+        (["l2=uniform(0,1) if optimizer==sgdd"], "'optimizer' is never 'sgdd' at character 31; did you mean 'sgd'?", None),
+        (["l2=log(1,2) if model!=cn"], "'model' is never 'cn' at character 23; did you mean 'cnn'?", None),
+        (
+            ["l2=log(1,2) if schedule in (cosin,)"],
+            "'schedule' is never 'cosin' at character 29; did you mean 'cosine'?",
+            None,
+        ),
+        (["l2=log(1,2) if augment==flop"], "'augment' is never 'flop' at character 25; did you mean 'flip'?", None),
+        (["beta1=uniform(0,0.9) if optimizer==adam"], "'beta1' is varied in no trial (optimizer is momentum)", 25),
+        (["optimizer=choice(adam,lion)", "l2=log(1,2) if optimizer!=adam and optimizer!=lion"], "", 16),
+        (["batch_size=choice(32,64)", "l2=uniform(0,1) if batch_size>64"], "'l2' is varied in no trial: its", 20),
+        (["l1=uniform(0,1)", "l2=uniform(0,1) if l1>0.5 and l1<0.5"], "'l2' is varied in no trial: its", 20),
+        (["l1=uniform(0,1) if dropout_rate>0.5", "dropout_rate=uniform(0,0.5)"], "'l1' is varied in no trial: its", 20),
+    ],
+)
+def test_conditions_that_never_hold(texts, came, at):
+    message = error(*texts)
+    assert came in message
+    assert at is None or f" at character {at}; expected one that can hold, or no text for it" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["l2=uniform(0,1) if optimizer=='optax:sgd' or batch_size>1"],
+        ["l2=uniform(0,1) if schedule!='cosine(end_factor=0.1)'"],
+        ["l1=uniform(0,1)", "l2=uniform(0,1) if l1>0.5 and l1<=0.5000001"],
+        ["l1=uniform(0,1)/2", "l2=uniform(0,1) if l1>0.7"],
+        ["l1=int(1,5000)", "l2=uniform(0,1) if l1==4999"],
+    ],
+)
+def test_conditions_that_may_hold(texts):
+    assert "l2" in Space.parse(texts, BASE).names
+
+
 @pytest.mark.parametrize("name", NOT_VARIED)
 def test_settings_that_cannot_be_varied(name):
     expected = f"'{name}' cannot be varied at character 1; expected the flag --{name}: {NOT_VARIED[name]}"

@@ -66,6 +66,12 @@ def refused(tmp_path, monkeypatch):
         ),
         ((RATE,), {"sampler": "grid"}, "is continuous"),
         (("momentum=uniform(0,0.9)",), {"optimizer": "sgd"}, "momentum is not used by optimizer 'sgd'; settings it uses: "),
+        (
+            ("momentum=uniform(0,1) if optimizer==momentum",),
+            {"optimizer": "adamw"},
+            "'momentum' is varied in no trial (optimizer is adamw): its condition never holds at character 26; expected ",
+        ),
+        ((f"{RATE} if optimizer==sgdd",), {}, "'optimizer' is never 'sgdd' at character 41; did you mean 'sgd'?"),
         (("batch_size=choice(32,48)",), {"micro_batch_size": 32}, "batch_size may be 48; expected a multiple of"),
         ((RATE, "seed=range(8)"), {"trials": 7}, "trials is 7; expected at least 8, one for each seed and fold"),
         ((RATE,), {"trials": 0}, "trials is '0'; expected a whole number in [1, 2^31)"),

@@ -5,6 +5,7 @@ from typing import Any
 
 from hpjax.config import FIELDS, Config
 from hpjax.errors import ConfigError, did_you_mean, listed
+from hpjax.study.space import words
 from hpjax.study.space.distributions import SIGNATURES
 from hpjax.study.space.expressions import Scope, holds
 from hpjax.study.space.grammar import Parsed
@@ -137,6 +138,10 @@ class Linker:
         if possible is not None and one.value not in possible:
             near = listed(str(one.value), [str(v) if isinstance(v, str) else shown(v) for v in possible], "expected one of")
             raise Refused(one.at, f"'{name}' is never {shown(one.value)}", near.removeprefix("; "))
+        if possible is None and (unknown := words.unknown(name, one.value)) is not None:
+            word, known = unknown
+            near = did_you_mean(word, known) or f"expected one of {', '.join(known)}"
+            raise Refused(one.at, f"'{name}' is never {shown(word)}", near.removeprefix("; "))
         return one
 
     def _possible(self, name: str) -> list[Any] | None:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpjax.config import Config
+from hpjax.config import Config, to_text
 from hpjax.errors import ConfigError
-from hpjax.study.space import domains
+from hpjax.study.space import activity, domains
 from hpjax.study.space.expressions import ABSENT, Scope, evaluate
 from hpjax.study.space.grammar import Parsed
 from hpjax.study.space.leaves import Leaf
@@ -13,7 +13,7 @@ from hpjax.study.space.linking import Linker
 from hpjax.study.space.order import Cycle, needs, order
 from hpjax.study.space.settings import typed
 from hpjax.study.space.source import Refused
-from hpjax.study.space.tree import Comparison, Draw, Node, Reference, nodes, tails
+from hpjax.study.space.tree import Comparison, Conditional, Draw, Node, Reference, nodes, tails
 
 Drawn = Mapping[str, Mapping[int, Any]]
 """What is drawn, by setting and by place in its text."""
@@ -45,7 +45,8 @@ class Program:
       places: names and places of all leaves, in order.
 
     Raises:
-      ConfigError: names that lead nowhere or in a circle, or values that settings cannot have.
+      ConfigError: names that lead nowhere or in a circle, values that settings cannot have, or a setting that is varied at
+        no point.
     """
 
     def __init__(self, parsed: Mapping[str, Parsed], replicated: tuple[str, ...], base: Config):
@@ -56,6 +57,8 @@ class Program:
         self.places = tuple((name, at) for name, leaves in self.leaves.items() for at in leaves)
         for name in self.trees:
             self._check(name)
+            if activity.never(self, name):
+                raise self._never(name)
 
     def drawn(self, point: Sequence[float]) -> dict[str, Asked]:
         """Returns the leaves' values at a point of the unit cube; raises ValueError for another number of coordinates."""
@@ -103,21 +106,26 @@ class Program:
                 came = f"'{parsed.source.expression}' does not vary"
                 expected = f"expected for example {name}=choice(...); a fixed value is the flag --{name}"
                 raise parsed.source.error(Refused(parsed.source.start, came, expected))
-        varied = dict(self.parsed)
-        while True:
-            linker, trees = Linker(varied, replicated, self.base), {}
-            for name, parsed in varied.items():
-                try:
-                    linker.check_names(parsed.tree)
-                    tree = linker.link(parsed.tree)
-                except Refused as refused:
-                    raise parsed.source.error(refused) from None
-                if tree is not None:
-                    trees[name] = tree
-            if len(trees) == len(varied):
-                return trees
-            # What is never varied is the base's value to the others.
-            varied = {name: varied[name] for name in trees}
+        linker, trees = Linker(self.parsed, replicated, self.base), {}
+        for name, parsed in self.parsed.items():
+            try:
+                linker.check_names(parsed.tree)
+                tree = linker.link(parsed.tree)
+            except Refused as refused:
+                raise parsed.source.error(refused) from None
+            if tree is None:
+                raise self._never(name)
+            trees[name] = tree
+        return trees
+
+    def _never(self, name: str) -> ConfigError:
+        """Returns the error for a setting that no trial would vary."""
+        parsed = self.parsed[name]
+        condition = next(node.condition for node in nodes(parsed.tree) if isinstance(node, Conditional))
+        fixed = [one for one in needs(condition) if one not in self.parsed]
+        values = ", ".join(f"{one} is {to_text(one, getattr(self.base, one))}" for one in fixed)
+        came = f"'{name}' is varied in no trial{f' ({values})' if values else ''}: its condition never holds"
+        return parsed.source.error(Refused(condition.at, came, "expected one that can hold, or no text for it"))
 
     def _ordered(self) -> tuple[str, ...]:
         try:

@@ -22,7 +22,6 @@ class Space:
     Attributes:
       texts: the texts of `--vary`, as they are written to flags, in the order given.
       names: the hyperparameters, in the order given, without replicated ones.
-      inactive: those of the texts that are never varied, since their conditions are false whatever is drawn.
       replicated: the settings that repeat every hyperparameter setting (seed, data_seed, fold).
       replicas: all combinations of their values, the last fastest; one empty one if there is none.
       leaves: the sampled coordinates, in order.
@@ -34,7 +33,6 @@ class Space:
         self._program = Program({name: one for name, one in parsed.items() if name not in axes}, tuple(axes), base)
         self.texts = tuple(one.text for one in texts)
         self.names = tuple(self._program.trees)
-        self.inactive = tuple(name for name in self._program.parsed if name not in self._program.trees)
         self.replicated = tuple(axes)
         self.replicas = replication.product(axes)
         self._places = self._program.places
@@ -50,7 +48,8 @@ class Space:
 
         Raises:
           ConfigError: one line that points at the character: what is not of the language, an unknown setting or one
-            that cannot be varied, a setting twice, settings that need one another, a value that its setting cannot have.
+            that cannot be varied, a setting twice, settings that need one another, a value that its setting cannot have,
+            one that is varied at no point.
         """
         parsed: list[Parsed] = []
         for text in texts:
