@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from sklearn.model_selection import ParameterGrid
 
-from hpjax.config import Config
+from hpjax.config import Config, StudyConfig
 from hpjax.errors import ConfigError
-from hpjax.study.space import Space
+from hpjax.study import once, samplers
+from hpjax.study.ask import Asker
+from hpjax.study.samplers import SAMPLERS
+from hpjax.study.space import REPLICATED, Space
 
 BASE = Config(learning_rate=0.1)
 
@@ -167,3 +170,100 @@ def test_from_settings_back_to_the_point(rng):
 def test_points_of_given_settings(texts, values, point):
     found = space(*texts).point(values)
     assert found == (None if point is None else pytest.approx(point, rel=1e-12))
+
+
+def asked(*texts: str, enqueued: tuple[dict, ...] = (), tried: tuple[dict, ...] = (), **settings) -> list[dict]:
+    """The settings that a study tries, after those that were tried before."""
+    made, study = space(*texts), StudyConfig(vary=texts, **settings)
+    sampler = samplers.create(study.sampler, made.leaves, study.sampler_seed)
+    asker = Asker(made, once.of(sampler, made, study, BASE, enqueued, tried), study.trials, enqueued)
+    found, number = [], len(tried) * len(made.replicas)
+    while records := asker.next(number):
+        found.append({name: value for name, value in records[0].values.items() if name not in REPLICATED})
+        number += len(records)
+    return found
+
+
+SGD_OR_MOMENTUM = ("optimizer=choice(sgd,momentum)", "momentum=grid(0.5,0.8,0.9) if optimizer==momentum")
+FOUR = [{"optimizer": "sgd"}, *({"optimizer": "momentum", "momentum": one} for one in (0.5, 0.8, 0.9))]
+
+
+def test_a_grid_with_a_condition_runs_each_setting_once():
+    assert asked(*SGD_OR_MOMENTUM, sampler="grid") == FOUR
+    assert asked("l2=choice(0.1,0.2)*choice(1,2)", sampler="grid") == [{"l2": 0.1}, {"l2": 0.2}, {"l2": 0.4}]
+
+
+@pytest.mark.parametrize("sampler", ["grid", "halton"])
+def test_an_enqueued_point_of_the_grid_is_not_run_again(sampler):
+    # The momentum that is not given is the optimizer's own, 0.9; 0.7 lies beside the grid.
+    first = ({"optimizer": "momentum"}, {"optimizer": "sgd"}, {"optimizer": "momentum", "momentum": 0.7})
+    assert asked(*SGD_OR_MOMENTUM, sampler=sampler, enqueued=first) == [*first, FOUR[1], FOUR[2]]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.names())
+@pytest.mark.parametrize(
+    ("texts", "trials", "settings"),
+    [
+        (SGD_OR_MOMENTUM, 64, FOUR),
+        (SGD_OR_MOMENTUM, 4, FOUR),
+        ((*SGD_OR_MOMENTUM, "seed=range(3)"), 12, FOUR),
+        (("learning_rate=choice(0.01,0.1)",), 8, [{"learning_rate": 0.01}, {"learning_rate": 0.1}]),
+        (("seed=range(4)",), 16, [{}]),
+    ],
+)
+def test_a_space_that_ends_is_tried_once_whatever_the_sampler(sampler, texts, trials, settings):
+    assert asked(*texts, sampler=sampler, trials=trials) == settings
+
+
+def test_a_space_of_more_settings_than_trials_is_the_samplers():
+    made = space("l2=choice(0.1,0.2,0.3)")
+    sampler = samplers.create("halton", made.leaves, 0)
+    assert once.of(sampler, made, StudyConfig(trials=2), BASE, ()) is sampler
+    assert once.of(sampler, space("l2=log(1e-3,1)"), StudyConfig(trials=2), BASE, ()) is sampler
+
+
+def test_a_longer_study_tries_what_is_left():
+    texts = ("learning_rate=choice(0.01,0.1,1)", "l2=grid(0,0.1)")
+    all_six = asked(*texts, sampler="grid")
+    for sampler in SAMPLERS.names():
+        longer = asked(*texts, sampler=sampler, trials=9, tried=(all_six[4], {"learning_rate": 0.1, "l2": 0.1}))
+        assert longer == [one for i, one in enumerate(all_six) if i not in (3, 4)]
+        assert asked(*texts, sampler=sampler, trials=16, tried=tuple(all_six)) == []
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_grid_cut_short_is_spread_over_the_whole(seed):
+    text = "learning_rate=log(1e-4,1,100)"
+    values = [one["learning_rate"] for one in asked(text, sampler="grid", trials=100)]
+    cut = [values.index(one["learning_rate"]) for one in asked(text, sampler="grid", trials=8, sampler_seed=seed)]
+    # One in each eighth of the grid.
+    assert sorted(index * 8 // 100 for index in cut) == list(range(8))
+    more = [values.index(one["learning_rate"]) for one in asked(text, sampler="grid", trials=99, sampler_seed=seed)]
+    assert more[:8] == cut
+    assert len(set(more)) == 99
+    left = asked(text, sampler="grid", trials=100, tried=tuple({"learning_rate": values[index]} for index in cut))
+    assert sorted([*cut, *(values.index(one["learning_rate"]) for one in left)]) == list(range(100))
+
+
+def test_a_cut_grid_of_several_axes_has_no_setting_twice():
+    texts = (*SGD_OR_MOMENTUM, "l2=uniform(0,1,8)", "l1=uniform(0,1,8)")
+    found = asked(*texts, sampler="grid", trials=250)
+    assert len({repr(one) for one in found}) == 250
+    first = found[:64]
+    assert first == asked(*texts, sampler="grid", trials=64)
+    for name in ("l1", "l2"):
+        assert {round(one[name] * 7) for one in first} == set(range(8))
+    assert {one["optimizer"] for one in first[:4]} == {"sgd", "momentum"}
+
+
+def test_counting_does_not_look_at_every_double():
+    """A million points, most of them one setting."""
+    made = space("optimizer=choice(sgd,momentum)", "momentum=uniform(0,0.9,500000) if optimizer==momentum")
+    assert list(itertools.islice(made.distinct(), 3)) == [0, 500000, 500001]
+
+
+def test_the_edge_of_what_was_tried():
+    made = space("learning_rate=log(1e-4,1,100)", "optimizer=choice(adam,lion)")
+    tried = [{"learning_rate": rate, "optimizer": "adam"} for rate in (1e-3, 1e-2, 1e-1)]
+    assert [made.edges(one, tried) for one in tried] == [["learning_rate (lowest)"], [], ["learning_rate (highest)"]]
+    assert made.edges(tried[0], tried[:1]) == made.edges(tried[0]) == []

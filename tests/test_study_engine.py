@@ -269,6 +269,30 @@ def test_groups_draw_little_before_results_come(two_groups, sampler, scheduler):
     assert [outcome(record) for record in run(second)] == [outcome(record) for record in engine.records]
 
 
+@pytest.mark.parametrize(
+    ("vary", "settings", "note"),
+    [
+        (("learning_rate=choice(0.01,0.1)",), {"trials": 8}, "2 settings x 1: 2 trials instead of 8; the space has no more"),
+        (("seed=range(4)",), {"trials": 16}, "1 setting x 4: 4 trials instead of 16; the space has no more"),
+        (
+            ("learning_rate=log(1e-4,1)", "seed=range(6)"),
+            {"trials": 16},
+            "2 settings x 6: 12 trials instead of 16; 6 a setting, or none",
+        ),
+        (
+            ("learning_rate=log(1e-4,1,100)",),
+            {"trials": 8, "sampler": "grid"},
+            "8 of the grid's 100 settings, spread over it; --extend tries the others",
+        ),
+        (("learning_rate=log(1e-4,1)",), {"trials": 8}, None),
+        (("learning_rate=choice(0.01,0.1)",), {"trials": 2}, None),
+    ],
+)
+def test_fewer_trials_or_settings_than_one_may_think_are_told(vary, settings, note):
+    parts = setup.make(BASE, StudyConfig(vary=vary, **settings))
+    assert parts.notes == (() if note is None else (note,))
+
+
 def test_lanes_are_busy_where_the_ends_are_known():
     engine, _, _ = engine_of(BASE, vary=("learning_rate=log(1e-4,1e-1)",), trials=40, lanes="4")
     run(engine)

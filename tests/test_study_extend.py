@@ -116,6 +116,29 @@ def test_a_wider_grid_has_no_point_twice(tmp_path):
     assert len(set(tried)) == 8
 
 
+def test_a_space_that_was_tried_goes_on_where_it_is_made_wider(tmp_path):
+    study = hpjax.run_sweep(CONFIG, {"learning_rate": "choice(0.01,0.1)"}, trials=8, lanes=2, study=tmp_path / "two")
+    assert [record.values["learning_rate"] for record in study.records] == [0.01, 0.1]
+    with pytest.raises(RunFolderError, match="the study has all of its 2 trials; expected more --trials, or a wider --vary"):
+        study.extend(5)
+    study.extend(1, {"learning_rate": "choice(0.1,0.03,0.01)"})
+    assert [record.values["learning_rate"] for record in study.records] == [0.01, 0.1, 0.03]
+
+
+def test_a_grid_cut_short_is_filled_by_a_longer_study_that_is_stopped_too(tmp_path):
+    call = {"vary": {"learning_rate": "log(1e-3,1e-1,6)"}, "sampler": "grid", "lanes": 1, "study": tmp_path / "cut"}
+    hpjax.run_sweep(CONFIG, trials=2, **call)
+    longer = {**call, "trials": 6, "extend": True}
+    half = hpjax.run_sweep(CONFIG, **longer, callback=lambda study: len(study.records) >= 4)
+    assert len(half.records) < 6
+    # A study of other trials and one of all settings do not go on with each other's half.
+    wider = {**longer, "vary": {"learning_rate": "log(1e-4,1e-1,7)"}}
+    with pytest.raises(RunFolderError, match="tries each setting once and has not come to its end"):
+        hpjax.run_sweep(CONFIG, **wider)
+    tried = [record.values["learning_rate"] for record in hpjax.run_sweep(CONFIG, **longer).records]
+    assert len(set(tried)) == len(tried) == 6
+
+
 def test_a_callback_stops_the_study_and_the_same_call_goes_on(tmp_path):
     seen = []
 

@@ -14,6 +14,7 @@ class Asker:
     """Makes the records of new settings: a trial for each seed and fold.
 
     Attributes:
+      sampler: gives points of the space.
       replicas: seeds and folds of every setting.
       settings: settings in all.
       learns: whether what was seen decides what is tried next.
@@ -28,7 +29,7 @@ class Asker:
           trials: trials in all.
           enqueued: values of settings that come first.
         """
-        self._space, self._sampler = space, sampler
+        self._space, self.sampler = space, sampler
         self.learns = sampler.learns
         self._enqueued = list(enqueued)
         self._before: list[Seen] = []
@@ -55,7 +56,7 @@ class Asker:
 
     def more(self, first: int, count: int) -> list[tuple[dict[str, Any], Point]]:
         """Returns the sampler's settings from a number on, with their points, however many trials there are to be."""
-        points = self._sampler.points(first, count, self._history)
+        points = self.sampler.points(first, count, self._history)
         return [(self._space.values(point), point) for point in points]
 
     def next(self, trials: int) -> list[TrialRecord]:
@@ -69,7 +70,7 @@ class Asker:
         else:
             if not self._points:
                 count = min(self._want, self.settings - setting)
-                self._points.extend(self._sampler.points(setting - len(self._enqueued), count, self._history))
+                self._points.extend(self.sampler.points(setting - len(self._enqueued), count, self._history))
             point = self._points.popleft()
             values = self._space.values(point)
         return [TrialRecord(trials + i, setting, {**values, **replica}, point) for i, replica in enumerate(self.replicas)]
@@ -84,7 +85,7 @@ class Given(Asker):
 
     def __init__(self, asker: Asker):
         """Takes over the space and the sampler of another one."""
-        super().__init__(asker._space, asker._sampler, 0)
+        super().__init__(asker._space, asker.sampler, 0)
         self.learns = False
         self.tell(asker._before)
         self.queue: deque[tuple[dict[str, Any], Point]] = deque()

@@ -42,6 +42,7 @@ def close(folder: StudyFolder, parts: Setup, engine: Engine, view: StudyView) ->
     }
     if best is not None:
         facts |= _winner(folder, parts, engine, best)
+        facts["edges"] = parts.space.edges(best.values, [one.values for one in tried])
     view.say("drawing the pictures")
     scales = {name: parts.space.scale(name) for name in parts.space.names}
     pictures.draw_all(records, tried, objective, scales, folder.path / PICTURES)
@@ -65,7 +66,6 @@ def _winner(folder: RunFolder, parts: Setup, engine: Engine, best: SettingSummar
     return {
         "kept": [record.number, *others],
         "best": {"setting": best.setting, "trial": record.number, "value": best.value},
-        "edges": parts.space.edges(best.values),
         "repeats": found.repeats,
         "test": found.test,
     }

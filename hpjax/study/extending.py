@@ -1,87 +1,55 @@
 """A study that goes on with more trials or in another space: what may change, and where its results lie in the new space."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpjax import resolve
-from hpjax.config import StudyConfig
+from hpjax.config import Config, StudyConfig
 from hpjax.errors import ConfigError, RunFolderError
-from hpjax.study import replay
+from hpjax.study import before as before_lib
+from hpjax.study import once, replay, samplers
 from hpjax.study.folder import END, JOURNAL, StudyFolder
 from hpjax.study.records import ENDED, TrialRecord
-from hpjax.study.samplers import Sampler, Seen
 from hpjax.study.samplers.base import Point
 from hpjax.study.setup import Setup
 from hpjax.study.space import REPLICATED, Space
 from hpjax.study.table import SEED_LIKE
 
 TRIED = "settings_before"
-"""Entry of metadata.json: the settings that were tried when a finished study was last given another space."""
+"""Entry of metadata.json: the settings that were tried when a finished study of a finite space was last made longer."""
 
 
-class Untried(Sampler):
-    """The points of another sampler of a finite space whose settings were not tried before, numbered where those end."""
+def tried(folder: StudyFolder, config: Config, study: StudyConfig) -> list[dict[str, Any]]:
+    """Returns the settings that a finite space's study had tried when it was last made longer; of others none.
 
-    def __init__(self, sampler: Sampler, space: Space, tried: Sequence[Mapping[str, Any]], begins: int):
-        """Leaves out what was tried.
-
-        Args:
-          sampler: a grid.
-          space: the space of its points.
-          tried: settings that were tried, seeds and folds left out.
-          begins: the number of the first point that is left.
-        """
-        super().__init__(sampler.leaves, sampler.seed)
-        self.name, self._begins = sampler.name, begins
-        known = {repr(sorted(values.items())) for values in tried}
-        every = sampler.points(0, sampler.size or 0, [])
-        self._left = [point for point in every if repr(sorted(space.values(point).items())) not in known]
-        self.size = begins + len(self._left)
-
-    def points(self, first: int, count: int, history: Sequence[Seen]) -> list[Point]:
-        """Returns the points number first, ..., first + count - 1; those of a number before the first left are the first."""
-        first = max(first - self._begins, 0)
-        return self._left[first : first + count]
-
-
-def narrowed(folder: StudyFolder) -> Callable[[Sampler, Space], Sampler] | None:
-    """Returns what leaves out of a sampler the settings that were tried before a finished study was given another space."""
-    count = folder.metadata().get(TRIED)
-    if count is None:
-        return None
-    tried = {r.setting: r for r in replay.read(folder.path / JOURNAL) if r.setting < count}.values()
-    asked = sum(bool(record.point) for record in tried)
-    return lambda sampler, space: Untried(sampler, space, list(map(_hyperparameters, tried)), asked)
-
-
-def note_tried(folder: StudyFolder, old: StudyConfig, new: StudyConfig) -> None:
-    """Notes how many settings a study has, where it is given another space of which every point is tried once.
-
-    Raises:
-      RunFolderError: the study has not come to its end.
+    Args:
+      folder: the study's folder.
+      config: what its trials have in common.
+      study: its settings from now on.
     """
-    if new.sampler != "grid" or old.vary == new.vary:
-        return
-    if folder.metadata().get("status") != "done":
-        raise RunFolderError(
-            f"'{folder.path}' is a grid that has not come to its end; expected its own --vary until it has, then another"
-        )
-    records = replay.read(folder.path / JOURNAL)
-    folder.update_metadata(**{TRIED: len({record.setting for record in records})})
+    if Space.parse(study.vary, config).grid_size is None:
+        return []
+    facts = folder.metadata()
+    ended = folder.extended is not None and facts.get("status") == "done"
+    if not ended and TRIED not in facts:
+        return []
+    settings = {record.setting: record for record in replay.read(folder.path / JOURNAL)}
+    return [_hyperparameters(one) for one in settings.values() if ended or one.setting < facts[TRIED]]
 
 
-def check(folder: StudyFolder, old: StudyConfig, parts: Setup) -> None:
+def check(folder: StudyFolder, old: StudyConfig, parts: Setup, tried: Sequence[Mapping[str, Any]] = ()) -> None:
     """Refuses an extension that would make no sense of what the study has found; before anything compiles.
 
     Args:
       folder: the study's folder.
       old: its settings before.
       parts: its parts from now on.
+      tried: settings that were left out of both.
 
     Raises:
       RunFolderError: fewer trials, none more after the study's end, a setting that is varied no longer, other seeds or
-        folds, or trials of another length.
+        folds, trials of another length, or other settings of a finite space before those that it began with have ended.
     """
     before, new = folder.metadata(), parts.study
     space = Space.parse(old.vary, parts.base)
@@ -102,8 +70,22 @@ def check(folder: StudyFolder, old: StudyConfig, parts: Setup) -> None:
     rungs = list(parts.scheduler.rungs)
     if before.get("rungs", rungs) != rungs or parts.scheduler.last < before.get("evaluations", 0):
         raise RunFolderError("vary changes how often a trial is evaluated; expected the length and eval_every of the study")
+    if before.get("status") != "done" and _order(old, space, parts.base, tried) != _order(
+        new, parts.space, parts.base, tried
+    ):
+        raise RunFolderError(
+            f"'{folder.path}' tries each setting once and has not come to its end; expected its own --vary and --trials "
+            "until it has, then others"
+        )
     if before.get("status") == "done" and parts.trials <= before.get("trials", 0):
         raise RunFolderError(f"the study has all of its {parts.trials} trials; expected more --trials, or a wider --vary")
+
+
+def _order(study: StudyConfig, space: Space, base: Config, tried: Sequence[Mapping[str, Any]]) -> Any:
+    """Returns what is the same for studies of which one goes on where the other has come to."""
+    sampler = samplers.create(study.sampler, space.leaves, study.sampler_seed)
+    made = once.of(sampler, space, study, base, before_lib.enqueued(study, space), tried)
+    return (made.spread, space.texts) if isinstance(made, once.Once) else None
 
 
 def adapt(facts: dict[str, Any], records: Sequence[TrialRecord], parts: Setup) -> None:

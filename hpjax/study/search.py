@@ -62,7 +62,7 @@ class Search:
         for name in UNUSED:
             if getattr(wanted, name) != STUDY_FIELDS[name].default:
                 raise ConfigError(f"{name} is {getattr(wanted, name)!r}, but a search of one's own has none: expected none")
-        self._parts = parts = setup.make(config, wanted)
+        self._parts = parts = setup.make(config, wanted, repeats=True)
         self._given = Given(parts.asker)
         self._told: list[Seen] = []
         self._asked = 0

@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 
@@ -17,11 +17,10 @@ from hpjax.lanes import LaneProgram, Layout
 from hpjax.lengths import INT32_MAX
 from hpjax.objective import Objective
 from hpjax.settings.fields import Lines
-from hpjax.study import before, checks, export, samplers, schedulers
+from hpjax.study import before, checks, export, once, samplers, schedulers
 from hpjax.study.ask import Asker
 from hpjax.study.group import Group
 from hpjax.study.plan import Plan, Planner, equal_work
-from hpjax.study.samplers import Sampler
 from hpjax.study.schedulers import Scheduler, SchedulerSettings
 from hpjax.study.space import Space
 
@@ -83,13 +82,14 @@ class Setup(NamedTuple):
         return self.asker.settings * len(self.asker.replicas)
 
 
-def make(config: Config, study: StudyConfig, narrowed: Callable[[Sampler, Space], Sampler] | None = None) -> Setup:
+def make(config: Config, study: StudyConfig, tried: Sequence[Mapping[str, Any]] = (), *, repeats: bool = False) -> Setup:
     """Returns the parts of a study.
 
     Args:
       config: what the trials have in common.
       study: the study's settings.
-      narrowed: makes of the sampler one that leaves out what was tried before.
+      tried: settings that a study tried before it was made longer, seeds and folds left out.
+      repeats: whether a sampler may give a setting again though it has given all that there are.
 
     Raises:
       ConfigError: bad settings, or a space whose values do not go together.
@@ -108,9 +108,7 @@ def make(config: Config, study: StudyConfig, narrowed: Callable[[Sampler, Space]
     if not {"warmup", *inert.WARMUP_SHAPE} & set(space.names):
         inert.check_warmup(config)
     checks.check_order(config, (*space.names, *space.replicated))
-    notes: list[str] = []
-    if "batch_size" in space.names:
-        config, notes = equal_work(config, _batch_sizes(space))
+    config, notes = equal_work(config, _batch_sizes(space)) if "batch_size" in space.names else (config, [])
     # On a CPU lanes run one after the other; elsewhere it is measured how many together, once the rest is known to be sound.
     open_width = config.lane_width == "auto" and jax.default_backend() != "cpu"
     width = 1 if config.lane_width == "auto" else int(config.lane_width)
@@ -122,14 +120,17 @@ def make(config: Config, study: StudyConfig, narrowed: Callable[[Sampler, Space]
     sampler = samplers.create(study.sampler, space.leaves, study.sampler_seed)
     if sampler.size is not None:
         space.check_grid()
-    if narrowed is not None:
-        sampler = narrowed(sampler, space)
     if study.trials < len(space.replicas):
         raise ConfigError(f"trials is {study.trials}; expected at least {len(space.replicas)}, one for each seed and fold")
     first_of_all = before.enqueued(study, space)
+    waves = 2 if study.scheduler != "none" or sampler.learns else 1
+    if sampler.name == "grid" or not repeats:
+        sampler = once.of(sampler, space, study, config, first_of_all, tried)
     asker = Asker(space, sampler, study.trials, first_of_all)
     names = (*space.names, *space.replicated)
-    values = first_of_all + [space.values(point) for point in sampler.points(0, min(CHECKED, asker.settings), [])]
+    drawn = [space.values(point) for point in sampler.points(0, min(CHECKED, asker.settings), [])]
+    # A space of which nothing is left is refused once the study's folder is known.
+    values = first_of_all + drawn or [dict(one) for one in tried[:1]]
     first = resolve.resolve(config.replace(**values[0], **space.replicas[0]))
     checks.check_folds(first, [replica.get("fold", 0) for replica in space.replicas])
     dataset = build.load(first)
@@ -146,7 +147,6 @@ def make(config: Config, study: StudyConfig, narrowed: Callable[[Sampler, Space]
         raise ConfigError(
             f"vary has 'train_steps', but scheduler '{study.scheduler}' compares trials of one length; expected none"
         )
-    waves = 2 if study.scheduler != "none" or sampler.learns else 1
     layout_of = functools.partial(_layout, study, asker.settings * len(asker.replicas), waves, config)
     layout = layout_of(width)
     if config.share_batches and width == 1 and not open_width:
@@ -164,7 +164,7 @@ def make(config: Config, study: StudyConfig, narrowed: Callable[[Sampler, Space]
         layout=layout,
         waves=waves,
         metrics=first.metrics or (),
-        notes=tuple(note for note in (lost, *notes) if note),
+        notes=tuple(note for note in (lost, *notes, *_fewer(study, asker)) if note),
         groups=groups,
         layout_of=layout_of if open_width else None,
         lanes_a_wave=None if study.lanes == "auto" else layout.lanes,
@@ -202,6 +202,18 @@ class GroupMaker:
         # While one half of the lanes runs, the host decides about the other: no decision is late.
         groups += [Group(program, examples, number, plan, validation, groups[0]) for _ in range(setup.waves - 1)]
         return groups
+
+
+def _fewer(study: StudyConfig, asker: Asker) -> list[str]:
+    """Returns what a person should be told where a study has fewer trials, or settings, than they may think."""
+    notes, settings, replicas = [], asker.settings, len(asker.replicas)
+    if settings * replicas != study.trials:
+        number = f"{settings} setting{'' if settings == 1 else 's'} x {replicas}"
+        why = "the space has no more" if settings < study.trials // replicas else f"{replicas} a setting, or none"
+        notes.append(f"{number}: {settings * replicas} trials instead of {study.trials}; {why}")
+    if isinstance(asker.sampler, once.Once) and asker.sampler.spread:
+        notes.append(f"{settings} of the grid's {asker.sampler.among} settings, spread over it; --extend tries the others")
+    return notes
 
 
 def _batch_sizes(space: Space) -> list[int]:

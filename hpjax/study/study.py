@@ -223,11 +223,11 @@ def run(
                 return found
             if read_metadata(folder.path).get(SEARCH):
                 raise RunFolderError(f"'{folder.path}' holds a search of a person's own; expected a new name")
+            tried = extending.tried(folder, config, settings)
+            parts = setup.make(config, settings, tried)
             if folder.extended is not None:
-                extending.note_tried(folder, folder.extended, settings)
-            parts = setup.make(config, settings, extending.narrowed(folder))
-            if folder.extended is not None:
-                extending.check(folder, folder.extended, parts)
+                extending.check(folder, folder.extended, parts, tried)
+                folder.update_metadata(**{extending.TRIED: len(tried)})
         view = StudyView(config.progress)
         for note in parts.notes:
             view.say(note)

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from hpjax.study.space.expressions import Scope, evaluate, holds
@@ -44,6 +44,16 @@ def edge(tree: Node, leaves: Mapping[int, Leaf], scope: Scope, value: Any) -> st
     low, high = (found[1], found[-2]) if leaf.count is None else (found[0], found[-1])
     if low == high:
         return None
+    return _end(value, low, high)
+
+
+def end_of(tried: Sequence[Any], value: Any) -> str | None:
+    """Returns `lowest` or `highest` if a number is that of those that were tried, else None."""
+    numbers = [one for one in (*tried, value) if _is_number(one)]
+    return _end(value, min(numbers), max(numbers)) if _is_number(value) and min(numbers) < max(numbers) else None
+
+
+def _end(value: float, low: float, high: float) -> str | None:
     return "lowest" if value <= low else "highest" if value >= high else None
 
 

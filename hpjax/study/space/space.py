@@ -1,7 +1,7 @@
 """The space of a study: from a point of the unit cube to the settings of a trial."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hpjax.config import Config
@@ -13,7 +13,7 @@ from hpjax.study.space.grammar import Parsed, parse
 from hpjax.study.space.program import Program
 from hpjax.study.space.settings import REPLICATED, check_name, is_number
 from hpjax.study.space.source import Refused
-from hpjax.study.space.tree import Conditional, nodes
+from hpjax.study.space.tree import Draw
 
 
 class Space:
@@ -133,34 +133,67 @@ class Space:
             places.append((cell + 0.5) / (leaf.count or 1))
         return tuple(reversed(places))
 
+    def grid_index(self, point: Sequence[float]) -> int:
+        """Returns the index of the grid's cell in which a point of the unit cube lies."""
+        index = 0
+        for leaf, u in zip(self.leaves, point, strict=True):
+            count = leaf.count or 1
+            index = index * count + min(int(u * count), count - 1)
+        return index
+
+    def grid_values(self, index: int) -> dict[str, Any]:
+        """Returns the hyperparameters at a point of the grid; raises as `grid_point` and `values`."""
+        return self.values(self.grid_point(index))
+
     def grid_indices(self) -> Sequence[int]:
-        """Returns the indices of the grid's points that differ: leaves that a point does not depend on are at their first.
+        """Returns the indices of the grid's points whose settings differ, of equal ones the first.
 
         Raises:
-          ConfigError: as `grid_point`.
+          ConfigError: as `grid_point` and `values`.
         """
         size = self.check_grid()
-        if not any(isinstance(node, Conditional) for tree in self._program.trees.values() for node in nodes(tree)):
-            return range(size)
-        return [index for index in range(size) if self._is_first(self.grid_point(index))]
+        return range(size) if self._all_differ else list(self.distinct())
 
-    def _is_first(self, point: Sequence[float]) -> bool:
-        active = self.active(point)
-        return all(used or u * (leaf.count or 1) < 1 for used, u, leaf in zip(active, point, self.leaves, strict=True))
+    def distinct(self) -> Iterator[int]:
+        """Yields what `grid_indices` returns, one after the other."""
+        size = self.check_grid()
+        if self._all_differ:
+            yield from range(size)
+            return
+        counts = [leaf.count or 1 for leaf in self.leaves]
+        blocks = [math.prod(counts[place + 1 :]) for place in range(len(counts))]
+        seen: set[tuple[tuple[str, Any], ...]] = set()
+        index = 0
+        while index < size:
+            drawn = self._program.drawn(self.grid_point(index))
+            values = tuple(self._program.values(drawn).items())
+            if values not in seen:
+                seen.add(values)
+                yield index
+            used = [place for place, (name, at) in enumerate(self._places) if at in drawn[name].asked]
+            # What the leaves behind the last one that is used are changes nothing.
+            index = (index // blocks[used[-1]] + 1) * blocks[used[-1]] if used else size
 
-    def edges(self, values: Mapping[str, Any]) -> list[str]:
+    @property
+    def _all_differ(self) -> bool:
+        return all(isinstance(tree, Draw) for tree in self._program.trees.values())
+
+    def edges(self, values: Mapping[str, Any], tried: Iterable[Mapping[str, Any]] = ()) -> list[str]:
         """Returns which numbers lie at the edge of what was searched, and at which: `learning_rate (highest)`.
 
         At the edge: within 5 % of a continuous leaf's range (of its logarithm, for `log`), or the least or the most of a
-        discrete one. A setting whose expression has no leaf, several, or another setting's value has no edge.
+        discrete one; or the least or the most of what was tried. A setting whose expression has no leaf, several, or another
+        setting's value has no edge but that.
 
         Args:
           values: hyperparameters by name; those that are not there are left out.
+          tried: all that were tried.
         """
-        scope, found = self._program.scope(values), []
+        scope, found, all_tried = self._program.scope(values), [], list(tried)
         for name, tree in self._program.trees.items():
             if name in values:
                 end = edges.edge(tree, self._program.leaves[name], scope, values[name])
+                end = end or edges.end_of([one[name] for one in all_tried if name in one], values[name])
                 found += [f"{name} ({end})"] if end else []
         return found
 
