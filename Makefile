@@ -5,7 +5,7 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 JOBS ?= 2
 
-.PHONY: demo test lint bench sanitize lock clean
+.PHONY: demo test lint bench sanitize test-abi lock clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,21 @@ sanitize: $(VENV)/installed-test
 	  -DPython_EXECUTABLE="$(abspath $(RUN))" >/dev/null
 	$(VENV)/bin/ninja -C build/sanitize
 	build/sanitize/sanitize $(SECONDS)
+
+# Every handler called on the oldest supported jaxlib, whose headers the kernels are built with, and on the newest there is;
+# NEWEST_PYTHON is one that the newest has wheels for.
+OLDEST := $(shell sed -n 's/^requires .*"jaxlib==\([0-9.]*\)".*/\1/p' pyproject.toml)
+NEWEST_PYTHON ?= python3.13
+define called_on
+	$(2) -m venv --clear build/abi/$(1)
+	build/abi/$(1)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade $(3)
+	build/abi/$(1)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w build/abi/$(1)/wheel .
+	build/abi/$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps build/abi/$(1)/wheel/*.whl
+	build/abi/$(1)/bin/python kernels/tests/abi.py
+endef
+test-abi:
+	$(call called_on,oldest,$(PYTHON),"jax==$(OLDEST)" "jaxlib==$(OLDEST)")
+	$(call called_on,newest,$(NEWEST_PYTHON),"jax>$(OLDEST)" "jaxlib>$(OLDEST)")
 
 # What CI ran with, names and versions only.
 lock: $(VENV)/installed-test

@@ -1,6 +1,8 @@
 """What every test module shares: fake devices, strict promotion, fresh random inputs, the oracle torch, quick compiling."""
 
+import ctypes
 import os
+import platform
 import secrets
 from collections.abc import Iterator
 
@@ -37,6 +39,26 @@ def optimisations(request: pytest.FixtureRequest) -> Iterator[None]:
     os.environ[UNOPTIMISED] = "1" if quick else "0"
     yield
     os.environ.pop(UNOPTIMISED)
+
+
+M_PERTURB = -6
+"""Of glibc's malloc.h: what `mallopt` changes for malloc to fill memory with."""
+
+
+@pytest.fixture
+def poisoned() -> Iterator[bool]:
+    """Fills memory with bytes 0xff, NaN in any float, before XLA hands it to a handler: what is not written is seen.
+
+    Yields whether it does, which takes glibc.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        yield False
+        return
+    libc = ctypes.CDLL(None)
+    # Malloc fills with the low byte of 0xff ^ value, and 0 means no filling.
+    libc.mallopt(M_PERTURB, 0x100)
+    yield True
+    libc.mallopt(M_PERTURB, 0)
 
 
 SEED_VARIABLE = "HPJAX_TEST_SEED"

@@ -20,6 +20,7 @@ if native.missing() is not None and not os.environ.get("HPJAX_REQUIRE_NATIVE"):
 
 from hpjax import _kernels  # type: ignore[attr-defined]
 
+pytestmark = pytest.mark.usefixtures("poisoned")
 DRAWN = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ACTIVATIONS = {
     "none": lambda x: x,
@@ -353,6 +354,17 @@ def test_ties_share_the_gradient(instructions):
     one = np.ones((1, 1, 1, 1), np.float32)
     gradient = jax.grad(lambda x: conv(x, one, pool=True, form="native").sum())(x)[0, :, :, 0]
     np.testing.assert_array_equal(gradient, [[0.5, 0.5, 0.25, 0.25], [0, 0, 0.25, 0.25], [0.25] * 4, [0.25] * 4])
+
+
+@pytest.mark.parametrize("places", [8, 1000, 100_000])
+def test_results_are_poisoned_before_the_call(poisoned, places):
+    """Ties that no pooling writes."""
+    if not poisoned:
+        pytest.skip("only glibc fills memory")
+    x, one, none = np.zeros((1, 1, places, 1), np.float32), np.ones((1, 1, 1, 1), np.float32), np.zeros(0, np.float32)
+    where = {"size": (1, places), "stride": (1, 1), "dilation": (1, 1), "before": (0, 0)}
+    results = native.floats(*x.shape), jax.ShapeDtypeStruct(x.shape, jnp.uint8)
+    assert (native.call("hpjax_conv", results, x, one, none, **where, activation=0, pool=False)[1] == 0xFF).all()
 
 
 def test_vmap_runs_lane_after_lane_with_the_same_bits(rng):

@@ -17,6 +17,7 @@ if native.missing() is not None and not os.environ.get("HPJAX_REQUIRE_NATIVE"):
 
 from hpjax import _kernels  # type: ignore[attr-defined]
 
+pytestmark = pytest.mark.usefixtures("poisoned")
 SHAPES = {"a": (37,), "b": (5, 7), "c": (16, 16), "d": (1,), "e": (2, 3, 5, 3), "f": (40, 103), "g": (1025,)}
 RULES = {"decay_rules": ("[abc]=2", "d=0", ".*=1"), "learning_rate_rules": ("c=0.5", ".*=1")}
 AROUND = {
