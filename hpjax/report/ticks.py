@@ -1,0 +1,33 @@
+"""Where the marks of a log axis stand, and how numbers are written: few, round, and short enough for a phone."""
+
+import math
+
+MOST = 7
+"""Marks of an axis."""
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+_WITHIN = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))
+"""Of a decade: the more of them are seen, the fewer marks each has."""
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Returns the places of a log axis' marks within its ends, from 3 to 7 where there is room for so many."""
+    low, high = min(low, high), max(low, high)
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for within in reversed(_WITHIN):
+        found = [digit * 10.0**power for power in range(first, last + 1) for digit in within]
+        found = [one for one in found if low * 0.9999 <= one <= high * 1.0001]
+        if len(found) <= MOST:
+            return found or [low, high]
+    return found[:: -(-len(found) // MOST)]
+
+
+def short(value: float) -> str:
+    """Returns a number in a few characters: `0.003`, `10⁻⁵`, `3·10⁻⁵`, `20,000`."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    if 1e-3 <= abs(value) < 1e6:
+        return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    power = math.floor(math.log10(abs(value)) + 1e-9)
+    digits = f"{value / 10.0**power:.3g}"
+    raised = "10" + str(power).translate(_RAISED)
+    return raised if digits == "1" else f"{digits}·{raised}"
