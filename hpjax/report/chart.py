@@ -19,12 +19,14 @@ class Axis(NamedTuple):
       scale: how values are placed.
       labels: names of the places 0, 1, 2, ...; None for numbers.
       ends: the range that is shown; None for that of all marks, with some room.
+      ticks: places of the marks; None for a few round numbers.
     """
 
     label: str
     scale: Literal["linear", "log"] = "linear"
     labels: tuple[str, ...] | None = None
     ends: tuple[float, float] | None = None
+    ticks: tuple[float, ...] | None = None
 
 
 class Marks(NamedTuple):

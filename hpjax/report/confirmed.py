@@ -24,7 +24,13 @@ def side_by_side(trials: Trials) -> Chart | None:
     means = [one.value for one in ranked]
     spread = [one.spread if math.isfinite(one.spread) else 0.0 for one in ranked]
     texts = [setting_text(one, trials) for one in ranked]
-    seeds = [(i + 0.22, trials.records[n].objective, n) for i, one in enumerate(ranked) for n in one.numbers]
+    of = {record.number: record.objective for record in trials.records}
+    # Beside each other: seeds often come to the same value.
+    seeds = [
+        (i + 0.12 + 0.3 * k / len(one.numbers), of[n], n)
+        for i, one in enumerate(ranked)
+        for k, n in enumerate(one.numbers)
+    ]
     x, y, numbers = (list(column) for column in zip(*seeds, strict=True))
     marks = (
         Marks("each seed", x, y, "stopped", "dots", size=7, opacity=0.8, trials=numbers),

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from hpjax.recipe.batch import GAIN
 from hpjax.recipe.finding import Finding, Table
 from hpjax.recipe.gradient import AGREES
-from hpjax.report.chart import Axis, Chart, Marks, Rule, positive
-from hpjax.report.ticks import short
+from hpjax.report.chart import Axis, Chart, Marks, Rule, positive, room
+from hpjax.report.ticks import rounded, short
 
 MOST_ROWS = 80
 """Layers or parameters that a picture lists; of more it shows the first."""
@@ -42,7 +42,9 @@ def _gradients(finding: Finding) -> list[Chart]:
     rows = _rows(finding.tables["gradients"], "parameter", "difference")[:MOST_ROWS]
     names, values = [row[0] for row in rows], [row[1] for row in rows]
     chart = _list("gradient_check", "Gradients against central differences", names, values, "relative difference", None)
-    return [chart._replace(rules=(Rule(AGREES, "too far off from here on", "diverged"),))]
+    low, high = chart.x.ends or (AGREES, AGREES)
+    rule = Rule(AGREES, "too far off from here on", "diverged")
+    return [chart._replace(x=chart.x._replace(ends=(low, max(high, 3 * AGREES))), rules=(rule,))]
 
 
 def _list(
@@ -65,7 +67,11 @@ def _list(
             at, said = [shown[i] for i in own], [texts[i] for i in own]
             marks.append(Marks(name, at, own, colour, "dots", symbol, 10, texts=said))  # type: ignore[arg-type]
     height = 110 + 24 * len(names)
-    return Chart(key, title, Axis(axis, "log"), Axis("", labels=tuple(names)), tuple(marks), height=height)
+    low, high = room(shown, "log")
+    # A decade at least: sizes that are much the same should look so.
+    wider = max(math.sqrt(10 * low / high), 1.0)
+    x = Axis(axis, "log", ends=(low / wider, high * wider))
+    return Chart(key, title, x, Axis("", labels=tuple(names)), tuple(marks), height=height)
 
 
 def _overfit(finding: Finding) -> list[Chart]:
@@ -75,7 +81,7 @@ def _overfit(finding: Finding) -> list[Chart]:
     for i, rate in enumerate(rates):
         own = [(step, loss) for of, step, loss in rows if of == rate]
         colour = f"rank{round(i * 5 / max(len(rates) - 1, 1))}"
-        marks.append(Marks(f"rate {short(rate)}", *_columns(own), colour, size=5))
+        marks.append(Marks(f"rate {rounded(rate)}", *_columns(own), colour, size=5))
     before, floor = finding.facts.get("before", math.nan), finding.facts.get("floor", 0.0)
     scale = "log" if positive(row[2] for row in rows) else "linear"
     rules = [Rule(before, "before training", "muted", "dot", level=True)] if math.isfinite(before) else []
@@ -95,9 +101,9 @@ def _rates(finding: Finding) -> list[Chart]:
     best = facts.get("best", math.nan)
     loss = dict(constant).get(best, math.nan)
     if finding.settings and math.isfinite(loss):
-        marks.append(Marks(f"suggested: {short(best)}", [best], [loss], "best", "dots", "star", 17))
+        marks.append(Marks(f"suggested: {rounded(best)}", [best], [loss], "best", "dots", "star", 17))
     rules = [
-        Rule(facts[name], f"{words}: {short(facts[name])}", colour, dash)  # type: ignore[arg-type]
+        Rule(facts[name], f"{words}: {rounded(facts[name])}", colour, dash)  # type: ignore[arg-type]
         for name, words, colour, dash in (
             ("steepest", "steepest of the ramp", "second", "dash"),
             ("minimum_tenth", "minimum of the ramp / 10", "third", "dot"),
@@ -109,7 +115,7 @@ def _rates(finding: Finding) -> list[Chart]:
     scale = "log" if positive(loss for _, loss in constant + ramp) else "linear"
     caption = "Constant rates side by side, and the classical ramp through all of them in one run."
     if math.isfinite(unstable):
-        caption += f" Shaded: from {short(unstable)} on the loss ends above its start."
+        caption += f" Shaded: from {rounded(unstable)} on the loss ends above its start."
     return [
         Chart(
             "learning_rate",
@@ -132,8 +138,10 @@ def _throughput(finding: Finding) -> list[Chart]:
     if own:
         marks.append(Marks(f"in use: {own[0][0]}", *_columns(own), "best", "dots", "star", 17))
     noise = finding.facts.get("noise_scale", math.nan)
-    rules = (Rule(noise, f"gradient noise scale: {short(noise)}", "third"),) if noise > 0 and math.isfinite(noise) else ()
-    x, y = Axis("batch size", "log"), Axis("examples a second", "log")
+    rules = (
+        (Rule(noise, f"gradient noise scale: {rounded(noise, 3)}", "third"),) if noise > 0 and math.isfinite(noise) else ()
+    )
+    x, y = Axis("batch size", "log", ticks=tuple(row[0] for row in rows)), Axis("examples a second", "log")
     more = f"{GAIN - 1:.0%}"
     caption = f"A larger batch pays as long as twice the size makes at least {more} more examples a second."
     return [Chart("throughput", "Throughput by batch size", x, y, tuple(marks), rules, caption=caption)]

@@ -16,7 +16,7 @@ from hpjax.study.records import ENDED, SettingSummary
 
 LEAST = 12
 """Settings that ended below which nothing is said."""
-MOST = 400
+MOST = 256
 """Settings that the trees are grown on; of more an even sample."""
 TREES = 32
 SEED = 0

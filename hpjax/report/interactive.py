@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hpjax.report.chart import LEGEND_ROW, Axis, Chart, Marks, Rule, Surface, ends
-from hpjax.report.ticks import log_ticks, short
+from hpjax.report.ticks import log_ticks, rounded, short
 
 HIGHLIGHT = {"mode": "lines+markers", "line": {"color": "@ink", "width": 3}, "marker": {"color": "@ink", "size": 6}}
 """The trial that is pointed at; the page's script moves it."""
@@ -57,7 +57,7 @@ def _trace(marks: Marks, chart: Chart) -> dict[str, Any]:
         "marker": {"color": colour},
     }
     if marks.style == "bars":
-        said = [short(float(f"{value or 0:.2g}")) for value in marks.x]
+        said = [rounded(value or 0) for value in marks.x]
         trace |= {"orientation": "h", "width": 0.62, "text": said, "textposition": "auto", "textangle": 0}
     else:
         trace["mode"] = {"line": "lines", "dots": "markers", "both": "lines+markers"}[marks.style]
@@ -130,8 +130,8 @@ def _axis(axis: Axis, span: Sequence[float], which: str) -> dict[str, Any]:
         found |= {"tickvals": list(range(len(names))), "ticktext": names, "showgrid": which == "y", "ticks": ""}
         found["range"] = list(span)
     elif axis.scale == "log":
-        places = log_ticks(*span)
-        found |= {"tickvals": places, "ticktext": [short(place) for place in places]}
+        places = axis.ticks or log_ticks(*span)
+        found |= {"tickvals": list(places), "ticktext": [short(place) for place in places]}
         found["range"] = [math.log10(end) for end in span]
     else:
         found |= {"range": list(span), "nticks": 7}

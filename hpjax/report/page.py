@@ -151,11 +151,11 @@ def _chart(chart: Chart) -> str:
 
 def _table(table: Table) -> str:
     """Returns a table that a click on a column's head sorts."""
-    head = "".join(f"<th>{_text(name)}</th>" for name in table)
-    kinds = ['<td class="n">' if _numbers(values) else "<td>" for values in table.values()]
+    kinds = [' class="n">' if _numbers(values) else ">" for values in table.values()]
+    head = "".join(f"<th{kind}{_text(name)}</th>" for kind, name in zip(kinds, table, strict=True))
     rows = zip(*([_cell(name, value) for value in values] for name, values in table.items()), strict=True)
     body = "".join(
-        "<tr>" + "".join(f"{kind}{_text(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>"
+        "<tr>" + "".join(f"<td{kind}{_text(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>"
         for row in rows
     )
     return f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

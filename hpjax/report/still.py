@@ -89,7 +89,7 @@ def _axis(axis: Any, given: Axis, span: tuple[float, float], which: str) -> None
         rotation = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
         getattr(axis, f"set_{which}ticks")(range(len(given.labels)), map(_text, given.labels), fontsize=8, **rotation)
     elif given.scale == "log":
-        places = log_ticks(*span)
+        places = given.ticks or log_ticks(*span)
         getattr(axis, f"set_{which}ticks")(places, [short(place) for place in places])
         getattr(axis, f"set_{which}ticks")([], minor=True)
 

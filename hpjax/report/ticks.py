@@ -13,12 +13,26 @@ def log_ticks(low: float, high: float) -> list[float]:
     """Returns the places of a log axis' marks within its ends, from 3 to 7 where there is room for so many."""
     low, high = min(low, high), max(low, high)
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    if high < 3 * low:
+        return _even(low, high)
     for within in reversed(_WITHIN):
         found = [digit * 10.0**power for power in range(first, last + 1) for digit in within]
         found = [one for one in found if low * 0.9999 <= one <= high * 1.0001]
         if len(found) <= MOST:
             return found or [low, high]
     return found[:: -(-len(found) // MOST)]
+
+
+def _even(low: float, high: float) -> list[float]:
+    """Returns round numbers at equal distances."""
+    step = 10.0 ** math.floor(math.log10(max(high - low, 1e-12 * high)))
+    step = next(part for part in (step, step / 2, step / 5, step / 10) if (high - low) / part >= 3)
+    return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def rounded(value: float, digits: int = 2) -> str:
+    """Returns a number with so many digits that count, in a few characters."""
+    return short(float(f"{value:.{digits}g}"))
 
 
 def short(value: float) -> str:

@@ -31,7 +31,9 @@ def cost(tuned: "Tuned", studies: dict[str, Trials]) -> Table:
         records = studies[step].records if step in studies else []
         ended = [record.status for record in records]
         steps = sum(record.curve[-1].step for record in records if record.curve)
-        rows.append((step, finding.verdict, finding.seconds, len(ended), *(ended.count(one) for one in _ENDS), steps))
+        counts = [len(ended), *(ended.count(one) for one in _ENDS), steps]
+        # A step without a study has no trials, rather than none.
+        rows.append((step, finding.verdict, finding.seconds, *(counts if ended else [None] * len(counts))))
     names = ("step", "verdict", "seconds", "trials", *_ENDS, "train_steps")
     return {name: [row[i] for row in rows] for i, name in enumerate(names)}
 

@@ -1,0 +1,266 @@
+"""The report of a recipe: its files, in every case that a recipe can come to."""
+
+import csv
+import html
+import json
+import math
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from hpjax.recipe.finding import Finding, Note
+from hpjax.recipe.recipe import Tuned
+from hpjax.report import __main__, confusion, importance, interactive, material, sections, ticks, words
+from hpjax.report.predictions import Predictions
+from hpjax.report.words import headline
+from hpjax.study.records import TrialRecord
+from recipe_findings import NAMES, OBJECTIVE, curves, first_steps, search, write_recipe
+from study_records import trials
+
+MOST_BYTES, MOST_SECONDS = 15e6, 10.0
+
+
+def whole(rng: np.random.Generator, path: Path, settings: int, diverged: float = 0.1, evaluations: int = 10) -> Tuned:
+    """A recipe with all its steps."""
+    studies = {
+        "coarse": trials(rng, settings, 1, evaluations, diverged=diverged, stopped=0.6, names=NAMES),
+        "refine": trials(rng, settings, 1, evaluations, diverged=diverged, stopped=0.4, names=NAMES),
+        "confirm": trials(rng, min(settings, 4), 3, 12, diverged=diverged, names=NAMES),
+    }
+    findings = {**first_steps(rng), **{step: search(step, records) for step, records in studies.items()}, "curves": curves()}
+    return write_recipe(path / "tune", findings, studies)
+
+
+def charts(page: str) -> dict[str, Any]:
+    found = re.search(r'id="charts-data">(.*?)</script>', page, re.S)
+    assert found
+    return json.loads(found[1])
+
+
+def check_files(tuned: Tuned) -> str:
+    """Every file is there, whole, within its limits; returns the page."""
+    page = tuned.report.read_text()
+    assert len(page.encode()) < MOST_BYTES
+    assert not re.search(r'<(link|script|img|iframe)[^>]*(src|href)="(?!data:)', page), "nothing is loaded from elsewhere"
+    for name, chart in charts(page).items():
+        # Plotly refuses what it does not know; `@done` stands for a colour.
+        plain = json.loads(re.sub(r'"@\w+"', '"#123456"', json.dumps(chart)))
+        plotly.graph_objects.Figure(plain)
+        assert any(len(trace.get("x", ())) or "z" in trace for trace in chart["data"]), f"{name} is empty"
+    text = (tuned.path / "report.md").read_text()
+    for file in re.findall(r"\]\(([^)]*)\)", text):
+        assert (tuned.path / file).stat().st_size > 0
+    for file in (tuned.path / "pictures").iterdir():
+        with Image.open(file) as image:
+            assert min(image.size) > 100
+    for step, finding in tuned.findings.items():
+        assert f'id="{step}"' in page
+        for note in finding.notes:
+            assert html.escape(note.evidence) in page
+            assert html.escape(note.remedy) in page
+        for name, table in finding.tables.items():
+            with (tuned.path / "tables" / f"{step}_{name}.csv").open() as file:
+                rows = list(csv.reader(file))
+            assert rows[0] == list(table)
+            assert len(rows) == 1 + len(next(iter(table.values()), ()))
+    return page
+
+
+# Every case.
+
+
+@pytest.mark.parametrize(("settings", "diverged"), [(1, 0.0), (1, 1.0), (6, 0.0), (25, 1.0), (60, 0.3)])
+def test_a_report_of_any_study_has_every_file(tmp_path: Path, rng: np.random.Generator, settings: int, diverged: float):
+    tuned = whole(rng, tmp_path, settings, diverged)
+    page = check_files(tuned)
+    for part in ("learning_rate", "throughput", "overfit", "activations", "gradients", "timing", "coarse_curves"):
+        assert f'data-chart="{part}"' in page
+    assert ("refine_parallel" in page) and ("refine_momentum" in page)
+    assert ('data-chart="confirm_settings"' in page) == (diverged < 1)
+    assert ('data-chart="coarse_importance"' in page) == (settings == 60)
+    assert ("too few to say" in page) or settings == 60
+    assert "no predictions" not in page, "a study that keeps no parameters has no such tab"
+
+
+def test_two_thousand_trials_are_within_the_limits(tmp_path: Path, rng: np.random.Generator):
+    begun = time.process_time()
+    tuned = whole(rng, tmp_path, 2)
+    alone = time.process_time() - begun
+    (tmp_path / "large").mkdir()
+    begun = time.process_time()
+    tuned = whole(rng, tmp_path / "large", 2000)
+    seconds = time.process_time() - begun
+    print(f"{seconds:.1f} s of processor time, {alone:.1f} s with two settings; {tuned.report.stat().st_size / 1e6:.1f} MB")
+    check_files(tuned)
+    # Two studies of 2,000 trials, and the writing of their journals.
+    assert seconds < 2 * MOST_SECONDS
+
+
+@pytest.mark.parametrize(
+    "steps", [("initial",), ("lr", "batch"), ("coarse",), ("initial", "coarse", "curves"), ("confirm",), ()]
+)
+def test_steps_that_were_not_made_are_left_out(tmp_path: Path, rng: np.random.Generator, steps: tuple[str, ...]):
+    records = {step: trials(rng, 9, 2, names=NAMES) for step in steps if step in ("coarse", "confirm")}
+    every = {**first_steps(rng), **{step: search(step, found) for step, found in records.items()}, "curves": curves()}
+    tuned = write_recipe(tmp_path / "tune", {step: every[step] for step in steps}, records)
+    page = check_files(tuned)
+    assert page.count('class="step"') == (len(steps) + 1 if steps else 0)
+
+
+def test_a_step_that_failed_and_stopped_the_recipe_stands_on_top(tmp_path: Path, rng: np.random.Generator):
+    note = Note("gradient", "failed", "the gradient of <kernel> is off by 0.5", "look for a custom_vjp & more")
+    stopped = Finding("gradient", (note,), advice="nothing follows", stops=True)
+    tuned = write_recipe(tmp_path / "tune", {"initial": first_steps(rng)["initial"], "gradient": stopped}, {})
+    page = check_files(tuned)
+    top = page.split("<nav")[0]
+    assert "stopped at step <b>gradient</b>" in top
+    assert "off by 0.5" in top
+    assert "custom_vjp &amp; more" in top
+    assert "hpjax.train" not in top, "there is nothing to train"
+    assert headline(tuned)[0].startswith("stopped at step 'gradient': the gradient of")
+
+
+def test_a_study_whose_folder_is_lost_is_shown_from_its_table(tmp_path: Path, rng: np.random.Generator):
+    records = trials(rng, 30, 1, names=NAMES)
+    tuned = write_recipe(tmp_path / "tune", {"coarse": search("coarse", records)}, {})
+    page = check_files(tuned)
+    assert {"coarse_parallel", "coarse_learning_rate", "coarse_map", "coarse_importance"} <= set(charts(page))
+    assert "coarse_curves" not in charts(page)
+    shown = material.studies(tuned)["coarse"]
+    assert (
+        shown.scales == {"learning_rate": "log", "momentum": "linear", "batch_size": "linear"}
+        or "log" in shown.scales.values()
+    )
+
+
+def test_what_others_wrote_is_text_and_no_markup(tmp_path: Path):
+    bad = "<script>alert(1)</script>$x_1$|`*"
+    layers = {"layer": [bad], "kind": ["activation"], "size": [1.0], "dead": [0.0]}
+    note = Note("layers", "warning", bad, f"{bad}\u2028")
+    tuned = write_recipe(tmp_path / "tune", {"initial": Finding("initial", (note,), tables={"layers": layers})}, {})
+    page = check_files(tuned)
+    assert "<script>alert" not in page
+    assert "\\<script\\>alert" in (tuned.path / "report.md").read_text()
+
+
+# Words.
+
+
+def test_the_summary_says_what_to_use_and_how_sure(tmp_path: Path, rng: np.random.Generator):
+    tuned = whole(rng, tmp_path, 5)
+    found = words.summary(tuned)
+    assert found.use == {"learning_rate": "0.1235", "momentum": "0.9"}, "four digits, no seed"
+    assert found.sure == ["12 trials"]
+    assert found.command == f"python -m hpjax.train --flagfile={tuned.path}/best.flags --run_dir=runs/NAME"
+    assert found.then == ["He (initial)"]
+    assert [step for step, _ in found.problems] == ["initial"]
+    page = tuned.report.read_text().split("<nav")[0]
+    assert all(text in page for text in ("0.1235", "a dead layer", html.escape(found.command)))
+    lines = headline(tuned)
+    assert lines[0] == "use: learning_rate=0.1235, momentum=0.9"
+    assert lines[-1] == f"next: {found.command}"
+
+
+# The parts.
+
+
+def test_importance_finds_what_matters_and_says_where_it_cannot(rng: np.random.Generator):
+    records = trials(rng, 200, 1, diverged=0.0, names=NAMES)
+    of = lambda found: material.of_table("coarse", search("coarse", found).tables["trials"], OBJECTIVE)  # noqa: E731
+    found = importance.importance(of(records))
+    assert next(iter(found.shares)) == "learning_rate", "the level of made-up trials depends on nothing else"
+    assert found.shares["learning_rate"] > 0.5
+    assert math.isclose(sum(found.shares.values()), 1.0, rel_tol=1e-6)
+    assert importance.importance(of(records)) == found, "the same every time"
+    few = importance.importance(of(records[:5]))
+    assert few.shares == {}
+    assert "5 settings ended with a value: too few" in few.said
+    alike = [TrialRecord(r.number, r.setting, r.values, (), "done", [], 0.5) for r in records]
+    assert "nothing to explain" in importance.importance(of(alike)).said
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (40, 30, 3), (3,), (50,)])
+def test_the_worst_examples_are_pictures_or_rows(rng: np.random.Generator, shape: tuple[int, ...]):
+    labels, taken = np.arange(30) % 3, np.zeros(30, int)
+    inputs = rng.integers(0, 17, (30, *shape)).astype(np.uint8 if len(shape) == 3 else np.float32)
+    surprise = rng.random(30)
+    found = Predictions("val", labels, taken, surprise, np.full(30, 0.9), inputs, ("a", "b", "c"), 7)
+    shown = confusion.worst(found)
+    assert len(shown) == confusion.WORST
+    first = int(shown[0].words[1:].split(":")[0])
+    assert surprise[first] == surprise[labels != 0].max()
+    assert "taken for a (90% sure)" in shown[0].words
+    assert bool(shown[0].picture) == (len(shape) == 3)
+    assert bool(shown[0].values) == (len(shape) == 1)
+    chart = confusion.matrix(found)
+    assert chart.surface is not None
+    assert chart.surface.values == [[10, 0, 0], [10, 0, 0], [10, 0, 0]]
+    assert "10 of 30 right" in chart.caption
+
+
+@pytest.mark.parametrize(("low", "high"), [(1e-5, 10), (0.003, 0.5), (12, 90), (16, 32), (0.99, 1.01), (1e-12, 1e12)])
+def test_a_log_axis_has_a_few_round_marks(low: float, high: float):
+    found = ticks.log_ticks(low, high)
+    assert 3 <= len(found) <= 11
+    assert all(low * 0.999 <= one <= high * 1.001 for one in found)
+    assert all(len(ticks.short(one)) <= 7 for one in found)
+
+
+def test_numbers_are_short():
+    assert [ticks.short(one) for one in (0.003, 1e-5, 3e-5, 20000, 0, 2.5e7, 1)] == [
+        *("0.003", "10⁻⁵", "3·10⁻⁵", "20,000", "0", "2.5·10⁷", "1")
+    ]
+
+
+def test_points_carry_their_trial(tmp_path: Path, rng: np.random.Generator):
+    tuned = whole(rng, tmp_path, 12)
+    studies = material.studies(tuned)
+    for section in sections.sections(tuned, studies):
+        for chart in section.charts:
+            for marks in chart.marks:
+                assert len(marks.x) == len(marks.y)
+                assert marks.trials is None or len(marks.trials) == len(marks.x)
+                known = {record.number for record in studies[chart.study].records} if chart.study else set()
+                assert {one for one in marks.trials or () if one is not None} <= known
+            assert interactive.figure(chart)["data"]
+
+
+def test_tensorboard_has_the_scalars(tmp_path: Path, rng: np.random.Generator):
+    tuned = whole(rng, tmp_path, 3)
+    events = EventAccumulator(str(tuned.path / "tb" / "recipe")).Reload()
+    assert events.Scalars("lr/best")[0].value == pytest.approx(0.1)
+    assert "batch/noise_scale" in events.Tags()["scalars"]
+    ramp = EventAccumulator(str(tuned.path / "tb" / "lr_ramp")).Reload()
+    assert len(ramp.Scalars("lr/loss")) == 40, "what is not finite is left out"
+
+
+# The command.
+
+
+def test_the_report_is_written_again_from_its_folder(
+    tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+):
+    tuned = whole(rng, tmp_path, 8)
+    before = tuned.report.read_text()
+    tuned.report.unlink()
+    assert __main__.main(["hpjax.report", str(tuned.path)]) == 0
+    assert tuned.report.read_text() == before
+    assert str(tuned.report) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(["nowhere"], "holds no recipe"), ([], "expected the folder"), (["a", "b"], "a b")]
+)
+def test_a_folder_without_a_recipe_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+):
+    monkeypatch.chdir(tmp_path)
+    assert __main__.main(["hpjax.report", *words]) == 2
+    assert said in capsys.readouterr().err
