@@ -27,9 +27,7 @@ def side_by_side(trials: Trials) -> Chart | None:
     of = {record.number: record.objective for record in trials.records}
     # Beside each other: seeds often come to the same value.
     seeds = [
-        (i + 0.12 + 0.3 * k / len(one.numbers), of[n], n)
-        for i, one in enumerate(ranked)
-        for k, n in enumerate(one.numbers)
+        (i + 0.12 + 0.3 * k / len(one.numbers), of[n], n) for i, one in enumerate(ranked) for k, n in enumerate(one.numbers)
     ]
     x, y, numbers = (list(column) for column in zip(*seeds, strict=True))
     marks = (
