@@ -162,7 +162,7 @@ def test_the_summary_says_what_to_use_and_how_sure(tmp_path: Path, rng: np.rando
     assert found.then == ["He (initial)"]
     assert [step for step, _ in found.problems] == ["initial"]
     page = tuned.report.read_text().split("<nav")[0]
-    assert all(text in page for text in ("0.1235", "a dead layer", html.escape(found.command)))
+    assert all(text in page for text in ("0.1235", "a dead layer", f"{tuned.path}/best.flags"))
     lines = headline(tuned)
     assert lines[0] == "use: learning_rate=0.1235, momentum=0.9"
     assert lines[-1] == f"next: {found.command}"
@@ -208,7 +208,7 @@ def test_the_worst_examples_are_pictures_or_rows(rng: np.random.Generator, shape
 @pytest.mark.parametrize(("low", "high"), [(1e-5, 10), (0.003, 0.5), (12, 90), (16, 32), (0.99, 1.01), (1e-12, 1e12)])
 def test_a_log_axis_has_a_few_round_marks(low: float, high: float):
     found = ticks.log_ticks(low, high)
-    assert 3 <= len(found) <= 11
+    assert 3 <= len(found) <= ticks.MOST
     assert all(low * 0.999 <= one <= high * 1.001 for one in found)
     assert all(len(ticks.short(one)) <= 7 for one in found)
 

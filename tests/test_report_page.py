@@ -146,7 +146,11 @@ def test_a_table_is_sorted_by_the_column_that_is_clicked(page: Any):
         assert cells == sorted(cells, reverse=way == "descending")
 
 
-def test_the_command_is_copied(page: Any):
+def test_the_command_is_copied(page: Any, report: Path):
+    assert (
+        page.text_content(".command code")
+        == f"python -m hpjax.train --flagfile={report.parent}/best.flags --run_dir=runs/NAME"
+    )
     page.click(".copy")
     page.wait_for_selector(".copy:text-is('Copied')")
 

@@ -10,6 +10,7 @@
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const NARROW = 560;
   const PRINTED = 690;
+  const PRINTED_HIGH = 330;
   let printing = false;
 
   // A copy of plain values in which `@name` is the theme's colour of that name.
@@ -50,7 +51,7 @@
       xaxis: { ...axis, ...own.xaxis, title: { ...own.xaxis.title, standoff: 8, font: { size: 12 } } },
       yaxis: { ...axis, ...own.yaxis, title: { ...own.yaxis.title, standoff: 8, font: { size: 12 } } },
     };
-    if (printing) layout.width = width;
+    if (printing) Object.assign(layout, { width, height: Math.min(own.height, Math.max(PRINTED_HIGH, 0.75 * own.height)) });
     return layout;
   }
 

@@ -71,7 +71,9 @@ def _summary(found: Summary, verdict: str) -> str:
         parts.append(f'<h3>What to use</h3><dl class="use">{rows}</dl>')
     if found.command:
         copy = '<button type="button" class="copy">Copy</button>'
-        parts.append(f'<div class="command"><code>{_text(found.command)}</code>{copy}</div>')
+        # A line ends between two words, however many signs a word has.
+        words = " ".join(f"<span>{_text(word)}</span>" for word in found.command.split(" "))
+        parts.append(f'<div class="command"><code>{words}</code>{copy}</div>')
     if found.sure:
         parts.append("<h3>How sure</h3>" + _list(map(_text, found.sure)))
     if found.problems:

@@ -2,25 +2,27 @@
 
 import math
 
-MOST = 7
+LEAST, MOST = 3, 6
 """Marks of an axis."""
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_WITHIN = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))
-"""Of a decade: the more of them are seen, the fewer marks each has."""
+_WITHIN = ((1, 2, 5), (1, 3), (1,), (1, 1.5, 2, 3, 5, 7))
+"""Of a decade, what is liked best first."""
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Returns the places of a log axis' marks within its ends, from 3 to 7 where there is room for so many."""
+    """Returns the places of a log axis' marks within its ends, from 3 to 6."""
     low, high = min(low, high), max(low, high)
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     if high < 3 * low:
         return _even(low, high)
-    for within in reversed(_WITHIN):
-        found = [digit * 10.0**power for power in range(first, last + 1) for digit in within]
-        found = [one for one in found if low * 0.9999 <= one <= high * 1.0001]
-        if len(found) <= MOST:
-            return found or [low, high]
-    return found[:: -(-len(found) // MOST)]
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    found: list[float] = []
+    for within in _WITHIN:
+        every = [digit * 10.0**power for power in range(first, last + 1) for digit in within]
+        found = [one for one in every if low * 0.9999 <= one <= high * 1.0001]
+        if LEAST <= len(found) <= MOST:
+            return found
+    decades = [10.0**power for power in range(math.ceil(math.log10(low) - 1e-9), last + 1) if 10.0**power <= high * 1.0001]
+    return decades[:: -(-len(decades) // MOST)]
 
 
 def _even(low: float, high: float) -> list[float]:
