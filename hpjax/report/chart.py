@@ -19,7 +19,7 @@ class Axis(NamedTuple):
       scale: how values are placed.
       labels: names of the places 0, 1, 2, ...; None for numbers.
       ends: the range that is shown; None for that of all marks, with some room.
-      ticks: places of the marks; None for a few round numbers.
+      ticks: places of the marks, none of an axis that nothing has a place on; None for a few round numbers.
     """
 
     label: str
@@ -158,6 +158,9 @@ def ends(chart: Chart, which: Literal["x", "y"]) -> tuple[float, float]:
         return found if which == "x" else (found[1], found[0])
     rules = [rule.at for rule in chart.rules if rule.level == (which == "y")]
     values = [value for marks in chart.marks for value in getattr(marks, which)]
+    if which == "y":
+        bars = [(y, by) for marks in chart.marks for y, by in zip(marks.y, marks.spread or (), strict=False)]
+        values += [y + sign * by for y, by in bars if y is not None for sign in (-1, 1)]
     if any(marks.style == "bars" for marks in chart.marks) and axis.scale == "linear":
         values.append(0.0)
     if chart.surface is not None:

@@ -134,7 +134,7 @@ def _axis(axis: Axis, span: Sequence[float], which: str) -> dict[str, Any]:
         found |= {"tickvals": list(places), "ticktext": [short(place) for place in places]}
         found["range"] = [math.log10(end) for end in span]
     else:
-        found |= {"range": list(span), "nticks": 7}
+        found |= {"range": list(span), "nticks": 7} | ({} if axis.ticks is None else {"tickvals": list(axis.ticks)})
     return found
 
 

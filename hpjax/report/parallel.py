@@ -28,8 +28,8 @@ class _Row(NamedTuple):
 
 
 def parallel(trials: Trials) -> Chart | None:
-    """Returns the picture of a study; None where nothing or a single hyperparameter varies."""
-    if len(trials.scales) < 2 or not trials.settings:
+    """Returns the picture of a study; None with a single setting or hyperparameter."""
+    if len(trials.scales) < 2 or len(trials.settings) < 2:
         return None
     rows = [row for name in trials.scales if (row := _row(trials, name)) is not None]
     rows.append(_values(trials))

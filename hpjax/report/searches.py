@@ -30,7 +30,7 @@ def slices(trials: Trials) -> Iterator[Chart]:
         foot = shown.low - axes.FOOT / 2 * (shown.high - shown.low)
         # A little more room than the values need: the star is large.
         ends = shown.low - axes.FOOT * (shown.high - shown.low), shown.high + 0.04 * (shown.high - shown.low)
-        y = Axis(axes.better(trials.objective), ends=ends)
+        y = Axis(axes.better(trials.objective), ends=ends, ticks=None if finite(found) else ())
         x = Axis(name, place.scale, None if place.labels is None else tuple(place.labels))
         inside = [one for one in finite(found) if shown.low <= one.value <= shown.high]
         marks = [

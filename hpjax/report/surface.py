@@ -7,7 +7,7 @@ import numpy as np
 from hpjax.report.chart import Axis, Chart, Marks, Surface, room
 from hpjax.report.material import Trials, finite
 from hpjax.report.places import places, spread_out
-from hpjax.report.searches import setting_text
+from hpjax.report.searches import MANY, setting_text
 from hpjax.study import axes
 from hpjax.study.axes import Places
 from hpjax.study.heat import telling_pair
@@ -52,7 +52,7 @@ def surface(trials: Trials, importance: dict[str, float]) -> Chart | None:
     best = trials.best
     marks = []
     kinds = (
-        ("tried", "paper", "circle", 5, [i for i, one in enumerate(found) if has_value[i]]),
+        ("tried", "paper", "circle", 5 if len(known) <= MANY else 3, [i for i, one in enumerate(found) if has_value[i]]),
         ("diverged", "diverged", "x", 7, [i for i, one in enumerate(found) if axes.infeasible(one)]),
         ("best", "best", "star", 17, [i for i, one in enumerate(found) if best is not None and one.setting == best.setting]),
     )

@@ -2,24 +2,24 @@
 
 import math
 
-LEAST, MOST = 3, 6
+LEAST, MOST = 3, 8
 """Marks of an axis."""
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_WITHIN = ((1, 2, 5), (1, 3), (1,), (1, 1.5, 2, 3, 5, 7))
-"""Of a decade, what is liked best first."""
+_WITHIN = (((1, 2, 5), 6), ((1, 3), 6), ((1,), MOST), ((1, 1.5, 2, 3, 5, 7), 6))
+"""Of a decade, what is liked best first, and up to how many marks: powers of ten are the shortest."""
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Returns the places of a log axis' marks within its ends, from 3 to 6."""
+    """Returns the places of a log axis' marks within its ends, from 3 to 8."""
     low, high = min(low, high), max(low, high)
     if high < 3 * low:
         return _even(low, high)
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     found: list[float] = []
-    for within in _WITHIN:
+    for within, most in _WITHIN:
         every = [digit * 10.0**power for power in range(first, last + 1) for digit in within]
         found = [one for one in every if low * 0.9999 <= one <= high * 1.0001]
-        if LEAST <= len(found) <= MOST:
+        if LEAST <= len(found) <= most:
             return found
     decades = [10.0**power for power in range(math.ceil(math.log10(low) - 1e-9), last + 1) if 10.0**power <= high * 1.0001]
     return decades[:: -(-len(decades) // MOST)]
