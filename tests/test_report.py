@@ -9,19 +9,23 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import plotly.graph_objects
 import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from hpjax import build, resolve
 from hpjax.recipe.finding import Finding, Note
 from hpjax.recipe.recipe import Tuned
-from hpjax.report import __main__, confusion, importance, interactive, material, sections, ticks, words
+from hpjax.report import __main__, confusion, importance, interactive, material, predictions, sections, ticks, words
 from hpjax.report.predictions import Predictions
 from hpjax.report.words import headline
+from hpjax.study import kept
 from hpjax.study.records import TrialRecord
-from recipe_findings import NAMES, OBJECTIVE, curves, first_steps, search, write_recipe
+from hpjax.study.study import load_study
+from recipe_findings import CONFIG, NAMES, OBJECTIVE, curves, first_steps, search, write_recipe, write_study
 from study_records import trials
 
 MOST_BYTES, MOST_SECONDS = 15e6, 10.0
@@ -265,3 +269,24 @@ def test_a_folder_without_a_recipe_is_refused(
     monkeypatch.chdir(tmp_path)
     assert __main__.main(["hpjax.report", *words]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_the_winner_is_asked_about_the_split_that_its_study_read(tmp_path: Path, rng: np.random.Generator):
+    config = resolve.resolve(CONFIG)
+    dataset = build.load(config)
+    trial = build.trial(config, dataset)
+    start, size = dataset.splits["test"]
+    x = dataset.x[start : start + size] * np.float32(dataset.scale) + np.float32(dataset.shift)
+    variables = trial.model.init(jax.random.key(0), x[:1])
+    records = trials(rng, 3, 1, diverged=0.0, names=("learning_rate",))
+    # It is not done, so that its best config is that of its trials.
+    for split, facts in (("val", {}), ("test", {"test": {"test/loss": 1.0}})):
+        write_study(tmp_path / split, records, **{"kept": [1], "status": "running", **facts})
+        kept.write(tmp_path / split / "params", {1: {"params": variables["params"], "collections": {}}})
+        found = predictions.predict(load_study(tmp_path / split))
+        assert isinstance(found, Predictions)
+        assert (found.split, found.trial, len(found.labels)) == (split, 1, dataset.splits[split][1])
+        assert set(found.labels[found.worst] == found.taken[found.worst]) == {False}
+    np.testing.assert_array_equal(found.taken, np.asarray(trial.model.apply(variables, x)).argmax(1))
+    (tmp_path / "val" / "params").rename(tmp_path / "gone")
+    assert "no predictions" in str(predictions.predict(load_study(tmp_path / "val")))

@@ -63,7 +63,7 @@ def _trace(marks: Marks, chart: Chart) -> dict[str, Any]:
         trace["mode"] = {"line": "lines", "dots": "markers", "both": "lines+markers"}[marks.style]
         trace["line"] = {"color": colour, "width": marks.width, "dash": "dash" if marks.dash else "solid"}
         # Of open circles the edge is all there is: it has the marks' own colour.
-        edge = {"star": {"color": "@ink", "width": 1}, "circle-open": {"width": 1.4}}.get(marks.symbol, {"width": 0})
+        edge = {"star": {"color": "#1d2127", "width": 1.2}, "circle-open": {"width": 1.4}}.get(marks.symbol, {"width": 0})
         if marks.colour == "paper":
             edge = {"color": "@ink", "width": 0.8}
         trace["marker"] |= {"symbol": marks.symbol, "size": marks.size, "line": edge}

@@ -216,7 +216,8 @@ def _id(name: str) -> str:
 
 
 def _text(text: object) -> str:
-    return html.escape(str(text))
+    # A number stays with its sign.
+    return html.escape(str(text)).replace(" %", "&nbsp;%")
 
 
 def _json(value: Any) -> str:

@@ -15,7 +15,7 @@ MOST_POINTS = 30_000
 """Evaluations that the learning curves show; of more each trial shows an even part."""
 FEW, MANY = 30, 200
 """Trials above which lines are faint, settings above which dots are small."""
-FATES = (("stopped", "stopped"), ("done", "done"), ("diverged", "diverged"))
+FATES = (("stopped", "stopped, not ended"), ("done", "done"), ("diverged", "diverged"))
 
 
 def slices(trials: Trials) -> Iterator[Chart]:

@@ -26,6 +26,9 @@ MARKS = (
 )
 
 
+ALL_RIGHT = "No example is taken for something else: there is no worst one."
+
+
 class Panel(NamedTuple):
     """Pictures and a table that are seen together.
 
@@ -122,7 +125,8 @@ def _confirmed(trials: Trials) -> Iterator[Panel]:
         if isinstance(found, str):
             yield Panel("Predictions", said=f"{found}.")
         else:
-            yield Panel("Predictions", (confusion.matrix(found),), examples=tuple(confusion.worst(found)))
+            examples = tuple(confusion.worst(found))
+            yield Panel("Predictions", (confusion.matrix(found),), examples=examples, said="" if examples else ALL_RIGHT)
     yield _trials(trials)
 
 

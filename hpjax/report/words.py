@@ -52,6 +52,9 @@ def summary(tuned: "Tuned") -> Summary:
     problems = [(step, note) for step, finding in tuned.findings.items() for note in finding.notes if note.verdict != "ok"]
     problems.sort(key=lambda one: one[1].verdict != "failed")
     then = [f"{note.remedy} ({step})" for step, note in problems if note.remedy]
+    gap = tuned.findings["confirm"].facts.get("difference") if "confirm" in tuned.findings else None
+    if gap and not gap[1] > 0:
+        then.append("the best settings cannot be told apart: take the one that suits you, or raise --confirm_seeds")
     command = (
         "" if stopped else f"python -m hpjax.train --flagfile={shlex.quote(str(tuned.path / BEST))} --run_dir=runs/NAME"
     )
