@@ -94,6 +94,7 @@ def test_a_report_of_any_study_has_every_file(tmp_path: Path, rng: np.random.Gen
     assert "no predictions" not in page, "a study that keeps no parameters has no such tab"
 
 
+@pytest.mark.slow
 def test_two_thousand_trials_are_within_the_limits(tmp_path: Path, rng: np.random.Generator):
     begun = time.process_time()
     tuned = whole(rng, tmp_path, 2)

@@ -11,6 +11,7 @@ import pytest
 from recipe_findings import NAMES, curves, first_steps, search, write_recipe
 from study_records import trials
 
+pytestmark = pytest.mark.xdist_group("browser")
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 DESKTOP, PHONE = 1280, 390
 

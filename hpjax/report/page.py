@@ -1,16 +1,15 @@
 """The report as one HTML file: text, pictures and their script in it, nothing from elsewhere."""
 
-import html
 import json
 import math
-import re
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from hpjax.recipe.finding import Note, Table
+from hpjax.recipe.finding import Note
 from hpjax.report.chart import Chart
 from hpjax.report.interactive import figure
+from hpjax.report.markup import identifier, table, text
 from hpjax.report.material import Trials
 from hpjax.report.sections import Panel, Section
 from hpjax.report.words import Summary
@@ -37,19 +36,19 @@ def page(summary: Summary, verdict: str, sections: Sequence[Section], studies: d
     from plotly.offline import get_plotlyjs
 
     body = [
-        f"<header><p class=kind>hpjax recipe</p><h1>{_text(summary.title)}</h1></header>",
+        f"<header><p class=kind>hpjax recipe</p><h1>{text(summary.title)}</h1></header>",
         _summary(summary, verdict),
         _navigation(sections),
         "<main>",
         *(_section(section) for section in sections),
-        f"</main><footer>{_text(foot)}</footer>",
+        f"</main><footer>{text(foot)}</footer>",
     ]
     head = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="color-scheme" content="light dark">',
-        f'<link rel="icon" href="data:,"><title>{_text(summary.title)}: recipe</title>',
+        f'<link rel="icon" href="data:,"><title>{text(summary.title)}: recipe</title>',
         f"<style>{_file('page.css')}</style></head><body>",
     ]
     data = [
@@ -64,31 +63,32 @@ def _summary(found: Summary, verdict: str) -> str:
     parts = [f'<section class="summary" id="summary"><h2>Summary {_badge(verdict)}</h2>']
     if found.stopped:
         parts.append(
-            f'<p class="lead">The recipe stopped at step <b>{_text(found.stopped)}</b>: what follows it says nothing.</p>'
+            f'<p class="lead">The recipe stopped at step <b>{text(found.stopped)}</b>: what follows it says nothing.</p>'
         )
     if found.use and not found.stopped:
-        rows = "".join(f"<div><dt>{_text(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in found.use.items())
+        rows = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in found.use.items())
         parts.append(f'<h3>What to use</h3><dl class="use">{rows}</dl>')
     if found.command:
         copy = '<button type="button" class="copy">Copy</button>'
         # A line ends between two words, however many signs a word has.
-        words = " ".join(f"<span>{_text(word)}</span>" for word in found.command.split(" "))
+        words = " ".join(f"<span>{text(word)}</span>" for word in found.command.split(" "))
         parts.append(f'<div class="command"><code>{words}</code>{copy}</div>')
     if found.sure:
-        parts.append("<h3>How sure</h3>" + _list(map(_text, found.sure)))
+        parts.append("<h3>How sure</h3>" + _list(map(text, found.sure)))
     if found.problems:
-        lines = [f"{_badge(note.verdict)} {_text(step)}: {_text(note.evidence)}" for step, note in found.problems]
+        lines = [f"{_badge(note.verdict)} {text(step)}: {text(note.evidence)}" for step, note in found.problems]
         parts.append("<h3>What is wrong</h3>" + _list(lines))
     elif not found.stopped:
         parts.append("<p>No step has a warning.</p>")
-    then = [*map(_text, found.then)] or ["Train it with the command above; the flagfile has every setting in full."]
+    then = [*map(text, found.then)] or ["Train it with the command above; the flagfile has every setting in full."]
     parts.append("<h3>What to do next</h3>" + _list(then))
     return "".join(parts) + "</section>"
 
 
 def _navigation(sections: Sequence[Section]) -> str:
     links = "".join(
-        f'<a href="#{_id(one.step)}" class="{_verdict(one)}"><span>{GLYPHS[_verdict(one)]}</span> {_text(one.step)}</a>'
+        f'<a href="#{identifier(one.step)}" class="{_verdict(one)}">'
+        f"<span>{GLYPHS[_verdict(one)]}</span> {text(one.step)}</a>"
         for one in sections
     )
     return f'<nav aria-label="Steps">{links}</nav>'
@@ -98,11 +98,11 @@ def _section(section: Section) -> str:
     finding = section.finding
     seconds = "" if finding is None else f'<span class="seconds">{finding.seconds:.1f} s</span>'
     badge = "" if finding is None else _badge(finding.verdict)
-    parts = [f'<section class="step" id="{_id(section.step)}"><h2>{_text(section.title)} {badge}{seconds}</h2>']
+    parts = [f'<section class="step" id="{identifier(section.step)}"><h2>{text(section.title)} {badge}{seconds}</h2>']
     if finding is not None:
         parts.append('<ul class="notes">' + "".join(map(_note, finding.notes)) + "</ul>")
         if finding.advice:
-            parts.append(f'<p class="advice">{_text(finding.advice)}</p>')
+            parts.append(f'<p class="advice">{text(finding.advice)}</p>')
     parts.append(_panels(section))
     return "".join(parts) + "</section>"
 
@@ -112,13 +112,13 @@ def _panels(section: Section) -> str:
         return "".join(_panel(panel) for panel in section.panels)
     tabs, bodies = [], []
     for i, panel in enumerate(section.panels):
-        name = f"{_id(section.step)}-{_id(panel.name)}"
+        name = f"{identifier(section.step)}-{identifier(panel.name)}"
         chosen = f'aria-selected="{"false" if i else "true"}" tabindex="{-1 if i else 0}"'
         tabs.append(
-            f'<button type="button" role="tab" id="tab-{name}" aria-controls="{name}" {chosen}>{_text(panel.name)}</button>'
+            f'<button type="button" role="tab" id="tab-{name}" aria-controls="{name}" {chosen}>{text(panel.name)}</button>'
         )
         hidden = " hidden" if i else ""
-        title = f'<h3 class="printed">{_text(panel.name)}</h3>'
+        title = f'<h3 class="printed">{text(panel.name)}</h3>'
         marks = f'role="tabpanel" id="{name}" aria-labelledby="tab-{name}"{hidden}'
         bodies.append(f'<div class="panel" {marks}>{title}{_panel(panel)}</div>')
     return f'<div class="tabs" role="tablist">{"".join(tabs)}</div>{"".join(bodies)}'
@@ -130,53 +130,25 @@ def _panel(panel: Panel) -> str:
         parts.append('<p class="details" aria-live="polite">Point at a mark, or touch it, to see its trial here.</p>')
     if panel.examples:
         shown = "".join(
-            f'<figure><img alt="" src="{one.picture}"><figcaption>{_text(one.words)}</figcaption></figure>'
+            f'<figure><img alt="" src="{one.picture}"><figcaption>{text(one.words)}</figcaption></figure>'
             if one.picture
-            else f"<p><b>{_text(one.words)}</b><br>{_text(one.values)}</p>"
+            else f"<p><b>{text(one.words)}</b><br>{text(one.values)}</p>"
             for one in panel.examples
         )
         parts.append(f'<h3>The worst examples</h3><div class="examples">{shown}</div>')
     if panel.said:
-        parts.append(f'<p class="caption">{_text(panel.said)}</p>')
+        parts.append(f'<p class="caption">{text(panel.said)}</p>')
     if panel.table:
-        parts.append(_table(panel.table))
+        parts.append(table(panel.table))
     return "".join(parts)
 
 
 def _chart(chart: Chart) -> str:
     kind = "square" if chart.square else "small" if chart.height <= 300 and chart.study else ""
-    caption = f"<figcaption>{_text(chart.caption)}</figcaption>" if chart.caption else ""
-    study = f' data-study="{_text(chart.study)}"' if chart.study else ""
+    caption = f"<figcaption>{text(chart.caption)}</figcaption>" if chart.caption else ""
+    study = f' data-study="{text(chart.study)}"' if chart.study else ""
     place = f'<div class="plot" data-chart="{_key(chart)}"{study} style="min-height:{chart.height}px"></div>'
-    return f'<figure class="chart {kind}"><h4>{_text(chart.title)}</h4>{place}{caption}</figure>'
-
-
-def _table(table: Table) -> str:
-    """Returns a table that a click on a column's head sorts."""
-    kinds = [' class="n">' if _numbers(values) else ">" for values in table.values()]
-    head = "".join(f"<th{kind}{_text(name)}</th>" for kind, name in zip(kinds, table, strict=True))
-    rows = zip(*([_cell(name, value) for value in values] for name, values in table.items()), strict=True)
-    body = "".join(
-        "<tr>" + "".join(f"<td{kind}{_text(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>"
-        for row in rows
-    )
-    return f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _cell(name: str, value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, bool):
-        return str(value)
-    if name == "seconds":
-        return f"{value:.1f}"
-    if isinstance(value, int) and name not in ("seed", "number", "setting"):
-        return f"{value:,}"
-    return text_of(name, value)
-
-
-def _numbers(values: Sequence[Any]) -> bool:
-    return all(value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)) for value in values)
+    return f'<figure class="chart {kind}"><h4>{text(chart.title)}</h4>{place}{caption}</figure>'
 
 
 def _trials(trials: Trials) -> dict[int, str]:
@@ -191,8 +163,8 @@ def _trials(trials: Trials) -> dict[int, str]:
 
 
 def _note(note: Note) -> str:
-    remedy = f'<p class="remedy">Try: {_text(note.remedy)}</p>' if note.remedy else ""
-    return f'<li class="{note.verdict}">{_badge(note.verdict)}<div>{_text(note.evidence)}{remedy}</div></li>'
+    remedy = f'<p class="remedy">Try: {text(note.remedy)}</p>' if note.remedy else ""
+    return f'<li class="{note.verdict}">{_badge(note.verdict)}<div>{text(note.evidence)}{remedy}</div></li>'
 
 
 def _badge(verdict: str) -> str:
@@ -208,16 +180,7 @@ def _list(lines: Any) -> str:
 
 
 def _key(chart: Chart) -> str:
-    return _id(chart.key)
-
-
-def _id(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", "-", name)
-
-
-def _text(text: object) -> str:
-    # A number stays with its sign.
-    return html.escape(str(text)).replace(" %", "&nbsp;%")
+    return identifier(chart.key)
 
 
 def _json(value: Any) -> str:
