@@ -42,7 +42,7 @@ def calls(function: Callable[[str], Iterator[tuple[Any, np.ndarray]]]) -> None:
 def matmul(target: str) -> Iterator[tuple[Any, np.ndarray]]:
     """op(a) op(b) + bias, through relu, with what went into it."""
     a, b, bias = normal(5, 37), normal(19, 37), normal(19)
-    how = {"transpose_a": False, "transpose_b": True, "activation": np.int64(1)}
+    how = {"transpose_a": False, "transpose_b": True, "bf16": False, "activation": np.int64(1)}
     y, before = call(target, [(5, 19), (5, 19)], a, b, bias, **how)
     expected = a.astype(float) @ b.astype(float).T + bias
     yield y, np.maximum(expected, 0)
@@ -66,6 +66,7 @@ HOW = {
     "before": np.array([1, 0]),
     "activation": np.int64(0),
     "pool": False,
+    "bf16": False,
 }
 """A convolution of pictures of 4 x 7 with 3 x 3 taps: a row of zeros above and below, every second column."""
 
@@ -109,7 +110,8 @@ def update(target: str) -> Iterator[tuple[Any, np.ndarray]]:
     shapes = [array.shape for tensor in tensors for array in tensor[1:]]
     how = {"rate": np.array([1, 0.5], np.float32), "decay": np.ones(2, np.float32), "layerwise": np.zeros(2, np.int64)}
     operands = [array for tensor in tensors for array in tensor]
-    norms, *new = call(target, [(3,), *shapes], rates, *operands, rule=np.int64(1), **how)
+    more = {"rule": np.int64(1), "narrow": False, "threads": np.int64(2)}
+    norms, *new = call(target, [(3,), *shapes], rates, *operands, **how, **more)
     squares = np.zeros(3)
     for k, (gradient, weight, buffer) in enumerate(tensors):
         mean = rates[0].astype(float) * gradient
@@ -119,6 +121,99 @@ def update(target: str) -> Iterator[tuple[Any, np.ndarray]]:
         yield new[2 * k + 1], moved
         squares += (mean**2).sum(), ((weight - step) ** 2).sum(), (step**2).sum()
     yield norms, np.sqrt(squares)
+
+
+@calls
+def norm(target: str) -> Iterator[tuple[Any, np.ndarray]]:
+    """Layer norm of a sum; what is kept of it is checked by the gradient."""
+    x, branch, scale, bias = normal(5, 19), normal(5, 19), normal(19), normal(19)
+    total, y, _ = call(target, [(5, 19), (5, 19), (5, 2)], x, branch, scale, bias, epsilon=np.array([1e-3], np.float32))
+    wide = x.astype(float) + branch
+    yield total, wide
+    yield y, _normed(wide)[0] * scale + bias
+
+
+def _normed(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns rows of mean 0 and variance 1, and their means and the inverses of their deviations, side by side."""
+    mean, inverse = x.mean(1), 1 / np.sqrt(x.var(1) + np.float32(1e-3))
+    return (x - mean[:, None]) * inverse[:, None], np.stack([mean, inverse], 1)
+
+
+@calls
+def norm_gradient(target: str) -> Iterator[tuple[Any, np.ndarray]]:
+    """Its gradients, with a cotangent of the sum itself."""
+    x, scale, cotangent, through = normal(5, 19), normal(19), normal(5, 19), normal(5, 19)
+    y, kept = _normed(x.astype(float))
+    shapes = [(5, 19), (19,), (19,)]
+    to_x, to_scale, to_bias = call(target, shapes, x, scale, kept.astype(np.float32), cotangent, through)
+    inner = cotangent.astype(float) * scale
+    plain = inner - inner.mean(1, keepdims=True) - y * (inner * y).mean(1, keepdims=True)
+    yield to_x, plain * kept[:, 1:] + through
+    yield to_scale, (cotangent * y).sum(0)
+    yield to_bias, cotangent.astype(float).sum(0)
+
+
+HEADS = {"heads": np.int64(2), "causal": True}
+
+
+def _attention(qkv: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Returns queries, keys, values and weights, float64 [batch, time, heads, dim] and [batch, heads, time, time]."""
+    q, k, v = np.moveaxis(qkv.astype(float).reshape(2, 9, 3, 2, 5), 2, 0)
+    scores = np.where(np.tri(9, dtype=bool), np.einsum("nqhd,nkhd->nhqk", q, k) / np.sqrt(5), -np.inf)
+    weights = np.exp(scores - scores.max(3, keepdims=True))
+    return q, k, v, weights / weights.sum(3, keepdims=True)
+
+
+@calls
+def attention(target: str) -> Iterator[tuple[Any, np.ndarray]]:
+    """Causal attention of two heads."""
+    qkv = normal(2, 9, 30)
+    y, _ = call(target, [(2, 9, 10), (2, 2, 2, 9)], qkv, **HEADS)
+    _, _, v, weights = _attention(qkv)
+    yield y, np.einsum("nhqk,nkhd->nqhd", weights, v).reshape(2, 9, 10)
+
+
+@calls
+def attention_gradient(target: str) -> Iterator[tuple[Any, np.ndarray]]:
+    """Its gradient, from what `attention` keeps."""
+    qkv, cotangent = normal(2, 9, 30), normal(2, 9, 10)
+    _, statistics = call("hpjax_attention", [(2, 9, 10), (2, 2, 2, 9)], qkv, **HEADS)
+    (to_qkv,) = call(target, [qkv.shape], qkv, statistics, cotangent, **HEADS)
+    q, k, v, weights = _attention(qkv)
+    wide = cotangent.astype(float).reshape(2, 9, 2, 5)
+    inner = np.einsum("nqhd,nkhd->nhqk", wide, v)
+    scores = weights * (inner - (weights * inner).sum(3, keepdims=True)) / np.sqrt(5)
+    parts = (
+        np.einsum("nhqk,nkhd->nqhd", scores, k),
+        np.einsum("nhqk,nqhd->nkhd", scores, q),
+        np.einsum("nhqk,nqhd->nkhd", weights, wide),
+    )
+    yield to_qkv, np.stack(parts, 2).reshape(qkv.shape)
+
+
+@calls
+def perceptron(target: str) -> Iterator[tuple[Any, np.ndarray]]:
+    """Two layers with relu between them, and what went into it."""
+    arrays = normal(7, 11), normal(11, 21), normal(21), normal(21, 9), normal(9)
+    y, before = call(target, [(7, 9), (7, 21)], *arrays, activation=np.int64(1))
+    x, kernel, bias, out_kernel, out_bias = (array.astype(float) for array in arrays)
+    expected = x @ kernel + bias
+    yield before, expected
+    yield y, np.maximum(expected, 0) @ out_kernel + out_bias
+
+
+@calls
+def perceptron_gradient(target: str) -> Iterator[tuple[Any, np.ndarray]]:
+    """Its five gradients."""
+    arrays = normal(7, 11), normal(11, 21), normal(21, 9), normal(7, 21), normal(7, 9)
+    found = call(target, [(7, 11), (11, 21), (21,), (21, 9), (9,)], *arrays, activation=np.int64(1))
+    x, kernel, out_kernel, before, cotangent = (array.astype(float) for array in arrays)
+    inner = cotangent @ out_kernel.T * (before > 0)
+    yield from zip(
+        found,
+        (inner @ kernel.T, x.T @ inner, inner.sum(0), np.maximum(before, 0).T @ cotangent, cotangent.sum(0)),
+        strict=True,
+    )
 
 
 def relative(found: Any, right: np.ndarray) -> float:
