@@ -14,7 +14,7 @@ namespace {
 // A convolution of any class, and its values in double.
 struct Drawn {
   int64_t batch, channels, features, size[2], taps[2], stride[2], dilation[2], before[2], out[2];
-  bool relu, pool, biased;
+  bool relu, pool, biased, bf16;
   Array x, kernel, bias;
   Doubles sums, squares, values, ties;  // before and after activation and pooling; bits of the maxima
 
@@ -52,10 +52,17 @@ struct Drawn {
   }
 };
 
+// What is multiplied of some numbers.
+Doubles factors(const Drawn& d, Doubles values) {
+  for (double& value : values) value = d.bf16 ? bf16(value) : value;
+  return values;
+}
+
 Drawn draw(Random& random) {
   Drawn d{};
   const bool flat = random.one_in(5);  // as a 1-D convolution comes
   d.relu = random.one_in(2), d.pool = !flat && random.one_in(3), d.biased = random.one_in(2);
+  d.bf16 = random.one_in(2);
   d.batch = random.one_in(20) ? 0 : random.pick({1, 1, 2, 3});
   d.channels = random.pick({1, 1, 2, 3, 8, 16, 19});
   d.features = random.between(1, random.pick({3, 20, 50}));
@@ -84,7 +91,7 @@ Drawn draw(Random& random) {
     d.sums[i] = d.bias[static_cast<int64_t>(i) % d.features];
     d.squares[i] = d.sums[i] * d.sums[i];
   }
-  const Doubles x = doubles(d.x), kernel = doubles(d.kernel);
+  const Doubles x = factors(d, doubles(d.x)), kernel = factors(d, doubles(d.kernel));
   d.each([&](size_t from, size_t tap, size_t to) {
     const double term = x[from] * kernel[tap];
     d.sums[to] += term, d.squares[to] += term * term;
@@ -107,7 +114,8 @@ Drawn draw(Random& random) {
 std::map<std::string, Attribute> attributes(const Drawn& d) {
   const auto pair = [](const int64_t* values) { return numbers({values[0], values[1]}); };
   return {{"size", pair(d.out)},           {"stride", pair(d.stride)}, {"dilation", pair(d.dilation)},
-          {"before", pair(d.before)},      {"pool", flag(d.pool)},     {"activation", number(d.relu ? RELU : NONE)}};
+          {"before", pair(d.before)},      {"pool", flag(d.pool)},     {"activation", number(d.relu ? RELU : NONE)},
+          {"bf16", flag(d.bf16)}};
 }
 
 double total(const Doubles& values) {
@@ -179,11 +187,11 @@ Case backward(Random& random) {
       const int bits = static_cast<int>(d.ties[to]);
       for (int k = 0; k < 4; ++k) inner[from[k]] = bits >> k & 1 ? given[to] / __builtin_popcount(static_cast<unsigned>(bits)) : 0;
     });
-  const Doubles x = doubles(d.x), kernel = doubles(d.kernel);
+  const Doubles x = factors(d, doubles(d.x)), kernel = factors(d, doubles(d.kernel)), by = factors(d, inner);
   Doubles to_x(x.size()), to_kernel(kernel.size()), to_bias(static_cast<size_t>(d.features));
   double size_x = 0, size_kernel = 0;
   d.each([&](size_t from, size_t tap, size_t to) {
-    const double term = inner[to] * kernel[tap], other = inner[to] * x[from];
+    const double term = by[to] * kernel[tap], other = by[to] * x[from];
     to_x[from] += term, to_kernel[tap] += other;
     size_x += term * term, size_kernel += other * other;
   });

@@ -9,29 +9,12 @@ extern "C" XLA_FFI_Error* hpjax_pullback(XLA_FFI_CallFrame*);
 
 namespace hpjax::tests {
 
-static double activated(int64_t activation, double x) {
-  const double u = std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
-  switch (activation) {
-    case RELU: return x > 0 ? x : 0;
-    case TANH: return std::tanh(x);
-    case GELU: return 0.5 * x * (1 + std::tanh(u));
-    case SILU: return x / (1 + std::exp(-x));
-    default: return x;
-  }
-}
-
-// The derivative, where `x` went into the activation.
-static double steepness(int64_t activation, double x) {
-  if (activation == NONE || activation == RELU) return activation == NONE || x > 0;
-  const double step = 1e-5;
-  return (activated(activation, x + step) - activated(activation, x - step)) / (2 * step);
-}
-
 static Case matmul(Random& random) {
   const int64_t rows = random.between(1, 40), columns = random.between(1, random.pick({3, 20, 70, 140}));
   const int64_t depth = random.one_in(12) ? 0 : random.pick({1, 2, 7, 31, 64, 255, 256, 257, 600});
   const bool across_a = random.one_in(2), across_b = random.one_in(2), biased = random.one_in(2);
   const bool before = !across_a && random.one_in(3);
+  const bool narrow = random.one_in(2);
   const int64_t activation = random.between(NONE, SILU);
   const Array a = random.normals(across_a ? Sizes{depth, rows} : Sizes{rows, depth});
   const Array b = random.normals(across_b ? Sizes{columns, depth} : Sizes{depth, columns}, depth ? 1 / std::sqrt(depth) : 1);
@@ -39,17 +22,23 @@ static Case matmul(Random& random) {
   const Array c = floats({rows, columns}), inside = floats(before ? Sizes{rows, columns} : Sizes{0});
   Case made{{{a, b, bias},
              {c, inside},
-             {{"transpose_a", flag(across_a)}, {"transpose_b", flag(across_b)}, {"activation", number(activation)}}},
+             {{"transpose_a", flag(across_a)},
+              {"transpose_b", flag(across_b)},
+              {"bf16", flag(narrow)},
+              {"activation", number(activation)}}},
             {},
             {}};
-  Doubles sums, values;
+  Doubles sums, values, left = doubles(a), right = doubles(b);
+  for (double& value : left) value = narrow ? bf16(value) : value;
+  for (double& value : right) value = narrow ? bf16(value) : value;
   double squares = 0;
   for (int64_t i = 0; i < rows; ++i)
     for (int64_t j = 0; j < columns; ++j) {
       double total = biased ? bias[j] : 0;
       squares += total * total;
       for (int64_t k = 0; k < depth; ++k) {
-        const double term = a[across_a ? k * rows + i : i * depth + k] * b[across_b ? j * depth + k : k * columns + j];
+        const double term = left[static_cast<size_t>(across_a ? k * rows + i : i * depth + k)] *
+                            right[static_cast<size_t>(across_b ? j * depth + k : k * columns + j)];
         total += term, squares += term * term;
       }
       sums.push_back(total), values.push_back(activated(activation, total));

@@ -7,13 +7,21 @@
 #include <cstring>
 #include <numeric>
 #include <stdexcept>
+#include <thread>
 
 // What XLA would keep of an error.
 struct XLA_FFI_Error {
   std::string message;
 };
 
+// What XLA would keep of a call: the threads that its tasks run on.
+struct XLA_FFI_ExecutionContext {
+  std::vector<std::thread> threads;
+};
+
 namespace hpjax::tests {
+
+constexpr int64_t THREADS = 3;
 
 static size_t width(XLA_FFI_DataType type) {
   switch (type) {
@@ -21,7 +29,8 @@ static size_t width(XLA_FFI_DataType type) {
     case XLA_FFI_DataType_U8: return 1;
     case XLA_FFI_DataType_BF16: return 2;
     case XLA_FFI_DataType_F32:
-    case XLA_FFI_DataType_S32: return 4;
+    case XLA_FFI_DataType_S32:
+    case XLA_FFI_DataType_U32: return 4;
     case XLA_FFI_DataType_F64:
     case XLA_FFI_DataType_S64: return 8;
     default: throw std::logic_error("a type that no test uses");
@@ -40,6 +49,25 @@ double Array::operator[](int64_t i) const {
   float value;
   std::memcpy(&value, &bits, sizeof value);
   return value;
+}
+
+static uint16_t half(double value) {
+  const float narrow = static_cast<float>(value);
+  uint32_t bits;
+  std::memcpy(&bits, &narrow, sizeof bits);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+void Array::set(int64_t i, double value) const {
+  if (type == XLA_FFI_DataType_BF16) static_cast<uint16_t*>(memory.get())[i] = half(value);
+  else floats()[i] = static_cast<float>(value);
+}
+
+double bf16(double value) {
+  const uint32_t bits = uint32_t{half(value)} << 16;
+  float wide;
+  std::memcpy(&wide, &bits, sizeof wide);
+  return wide;
 }
 
 // Pages of which the one before or behind the memory may not be touched: AddressSanitizer does not see what intrinsics read,
@@ -85,6 +113,14 @@ static XLA_FFI_Api api() {
   made.XLA_FFI_Error_Create = [](XLA_FFI_Error_Create_Args* args) { return new XLA_FFI_Error{args->message}; };
   made.XLA_FFI_Error_GetMessage = [](XLA_FFI_Error_GetMessage_Args* args) { args->message = args->error->message.c_str(); };
   made.XLA_FFI_Error_Destroy = [](XLA_FFI_Error_Destroy_Args* args) { delete args->error; };
+  made.XLA_FFI_ThreadPool_NumThreads = [](XLA_FFI_ThreadPool_NumThreads_Args* args) -> XLA_FFI_Error* {
+    *args->num_threads = THREADS;
+    return nullptr;
+  };
+  made.XLA_FFI_ThreadPool_Schedule = [](XLA_FFI_ThreadPool_Schedule_Args* args) -> XLA_FFI_Error* {
+    args->ctx->threads.emplace_back(args->task, args->data);
+    return nullptr;
+  };
   return made;
 }
 
@@ -123,12 +159,16 @@ std::string Call::run(Handler* handler) const {
   XLA_FFI_CallFrame frame{};
   frame.struct_size = XLA_FFI_CallFrame_STRUCT_SIZE;
   frame.api = &known;
+  XLA_FFI_ExecutionContext context;
+  frame.ctx = &context;
   frame.stage = XLA_FFI_ExecutionStage_EXECUTE;
   frame.args = {XLA_FFI_Args_STRUCT_SIZE, nullptr, static_cast<int64_t>(args.size()), arg_types.data(), args.data()};
   frame.rets = {XLA_FFI_Rets_STRUCT_SIZE, nullptr, static_cast<int64_t>(rets.size()), ret_types.data(), rets.data()};
   frame.attrs = {XLA_FFI_Attrs_STRUCT_SIZE, nullptr, static_cast<int64_t>(values.size()), kinds.data(), names.data(),
                  values.data()};
   const std::unique_ptr<XLA_FFI_Error> error(handler(&frame));
+  // A task may begin after the handler has returned.
+  for (std::thread& thread : context.threads) thread.join();
   return error ? error->message : "";
 }
 

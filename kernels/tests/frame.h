@@ -23,13 +23,18 @@ struct Array {
   size_t bytes() const;
   // An element of a float32, bfloat16 or uint8 array.
   double operator[](int64_t i) const;
+  // Writes one of a float32 or bfloat16 array, rounded to the nearest.
+  void set(int64_t i, double value) const;
   float* floats() const { return static_cast<float*>(memory.get()); }
   uint8_t* octets() const { return static_cast<uint8_t*>(memory.get()); }
   void poison() const;
 };
 
 Array array(XLA_FFI_DataType type, const Sizes& sizes);
+// A number as float32, then as bfloat16, each the nearest.
+double bf16(double value);
 inline Array floats(const Sizes& sizes) { return array(XLA_FFI_DataType_F32, sizes); }
+inline Array halves(const Sizes& sizes) { return array(XLA_FFI_DataType_BF16, sizes); }
 inline Array octets(const Sizes& sizes) { return array(XLA_FFI_DataType_U8, sizes); }
 
 // A scalar or an array among a handler's attributes.

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "../operators.h"
+
 namespace hpjax::tests {
 
 static std::vector<Tested>& known() {
@@ -41,6 +43,23 @@ double squared(const Doubles& values) {
 }
 
 double bound(int64_t depth) { return std::max(1e-6, 3e-8 * std::sqrt(static_cast<double>(depth))); }
+
+double activated(int64_t activation, double x) {
+  const double u = std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
+  switch (activation) {
+    case RELU: return x > 0 ? x : 0;
+    case TANH: return std::tanh(x);
+    case GELU: return 0.5 * x * (1 + std::tanh(u));
+    case SILU: return x / (1 + std::exp(-x));
+    default: return x;
+  }
+}
+
+double steepness(int64_t activation, double x) {
+  if (activation == NONE || activation == RELU) return activation == NONE || x > 0;
+  const double step = 1e-5;
+  return (activated(activation, x + step) - activated(activation, x - step)) / (2 * step);
+}
 
 static std::string at(const char* what, size_t i, double found, double expected) {
   return std::string(what) + " [" + std::to_string(i) + "] is " + std::to_string(found) + ", expected " +

@@ -52,6 +52,10 @@ using Doubles = std::vector<double>;
 Doubles doubles(const Array& from);
 double squared(const Doubles& values);
 
+// An activation by its number, and its derivative where x went into it; no derivative is larger than 1.13.
+double activated(int64_t activation, double x);
+double steepness(int64_t activation, double x);
+
 // The bound of a float32 sum of `depth` products.
 double bound(int64_t depth);
 // Throws unless the L2 norm of found - expected is at most `within` times `size`: the norm that the results would have, had
