@@ -134,7 +134,7 @@ def identity(width: int, data_devices: int, native_mode: str = "off") -> dict[st
         "matmul_precision": jax.config.jax_default_matmul_precision,  # type: ignore[attr-defined]
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "hpjax": hpjax.__version__,
-        "kernels": native.instruction_set() if native_mode == "on" and jax.default_backend() == "cpu" else "XLA",
+        "kernels": native.in_use(native_mode),
     }
 
 

@@ -2,20 +2,15 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <thread>
 #include <vector>
 
-#include "handler.h"
+#include "update_call.h"
 
 namespace hpjax {
-
-using Floats = ffi::Span<const float>;
-using Numbers = ffi::Span<const int64_t>;
-
-constexpr int64_t RATES = sizeof(Rates) / sizeof(float);
-static_assert(RATES == 15, "native_update.py fills them in this order");
 
 // Parameters whose norms come first are taken in runs of this many floats and more, so that a core finds in its cache
 // what it reads again.
@@ -40,10 +35,10 @@ namespace {
 // for them: they lie before it, so a thread that runs has them.
 class Work {
  public:
-  Work(Rule rule, bool narrow, const Rates& rates, std::vector<Parameter> given)
-      : parameters_(std::move(given)), scales_(parameters_.size(), 1.0f), ratios_(parameters_.size(), 1.0f),
+  Work(UpdateCall& call, bool clips, const Rates& rates)
+      : parameters_(std::move(call.parameters)), scales_(parameters_.size(), 1.0f), ratios_(parameters_.size(), 1.0f),
         first_(parameters_.size() + 1), of_trust_(parameters_.size()) {
-    u_ = {rule, narrow, rates, parameters_.data(), scales_.data(), ratios_.data()};
+    u_ = {call.rule, call.narrow, rates, parameters_.data(), scales_.data(), ratios_.data()};
     constexpr float none = std::numeric_limits<float>::infinity();
     for (size_t k = 0; k < parameters_.size(); ++k) {
       for (int64_t from = 0; from < parameters_[k].size; from += PART)
@@ -51,7 +46,7 @@ class Work {
       first_[k + 1] = parts_.size();
       if (layerwise(k)) of_trust_[k].close(first_[k + 1] - first_[k]);
     }
-    if (rates.clip_layer_norm < none || rates.clip_norm < none) {
+    if (clips && (rates.clip_layer_norm < none || rates.clip_norm < none)) {
       of_clip_.close(parts_.size());
       put(CLIP, 0, parts_.size());
     }
@@ -93,7 +88,9 @@ class Work {
   struct Gate {
     std::atomic<int64_t> left{0};  // parts, and their sum
 
-    void close(size_t parts) { left.store(static_cast<int64_t>(parts) + 1, std::memory_order_relaxed); }
+    void close(size_t parts) {
+      if (parts > 0) left.store(static_cast<int64_t>(parts) + 1, std::memory_order_relaxed);
+    }
     bool last() { return left.fetch_sub(1, std::memory_order_acq_rel) == 2; }
     void open() { left.store(0, std::memory_order_release); }
     void wait() {
@@ -146,67 +143,19 @@ class Work {
 
 }  // namespace
 
-static ffi::Error wrong_dtype(int64_t operand, const char* expected) {
-  return refused("update: operand " + std::to_string(operand) + " is not " + expected);
-}
-
-// Operands: the rates, the keys of the tensors where buffers are narrow (bfloat16), then of each tensor gradient, weight and
-// the buffers of the rule. Results: the norms, then of each tensor new weight and buffers.
 static ffi::Error update(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t rule, bool narrow,
-                         Floats rate, Floats decay, Numbers layerwise, int64_t threads) {
-  if (rule < 0 || rule >= RULES) return refused("update: rule " + std::to_string(rule) + " is unknown");
-  const int64_t kept = buffers(static_cast<Rule>(rule)), count = static_cast<int64_t>(rate.size()), before = narrow ? 2 : 1;
-  const auto counts = std::to_string(args.size()) + " operands and " + std::to_string(rets.size()) + " results of " +
-                      std::to_string(count) + " tensors do not fit";
-  if (decay.size() != rate.size() || layerwise.size() != rate.size() ||
-      static_cast<int64_t>(args.size()) != before + (2 + kept) * count || static_cast<int64_t>(rets.size()) != 1 + (1 + kept) * count)
-    return refused("update: " + counts);
-  auto rates = args.get<Array>(0);
-  auto norms = rets.get<Array>(0);
-  if (!rates || !norms || !is(*rates, {RATES}) || !is(**norms, {3})) return refused("update: rates or norms do not fit");
-  const float* given = rates->typed_data();
-  const Rates r = {given[0], given[1], given[2],  given[3],  given[4],  given[5],  given[6], given[7],
-                   given[8], given[9], given[10], given[11], given[12], given[13], given[14]};
-  const uint32_t* keys = nullptr;
-  if (narrow) {
-    auto of_tensors = args.get<ffi::Buffer<ffi::U32>>(1);
-    if (!of_tensors || !is(*of_tensors, {count, 2})) return refused("update: keys do not fit");
-    keys = of_tensors->typed_data();
-  }
-  std::vector<Parameter> parameters(static_cast<size_t>(count));
-  for (int64_t k = 0; k < count; ++k) {
-    Parameter& p = parameters[static_cast<size_t>(k)];
-    const int64_t from = before + (2 + kept) * k, to = 1 + (1 + kept) * k;
-    const void* read[4] = {};
-    void* written[3] = {};
-    for (int64_t i = 0; i < 2 + kept; ++i) {
-      const auto dtype = narrow && i > 1 ? ffi::BF16 : ffi::F32;
-      auto operand = args.get<ffi::AnyBuffer>(static_cast<size_t>(from + i));
-      if (!operand || operand->element_type() != dtype) return wrong_dtype(from + i, dtype == ffi::F32 ? "float32" : "bfloat16");
-      if (i == 0) p.size = static_cast<int64_t>(operand->element_count());
-      if (static_cast<int64_t>(operand->element_count()) != p.size)
-        return refused("update: operand " + shape(*operand) + " of a tensor of " + std::to_string(p.size) + " does not fit");
-      read[i] = operand->untyped_data();
-    }
-    for (int64_t i = 0; i < 1 + kept; ++i) {
-      auto result = rets.get<ffi::AnyBuffer>(static_cast<size_t>(to + i));
-      if (!result || (*result)->element_type() != (narrow && i > 0 ? ffi::BF16 : ffi::F32) ||
-          static_cast<int64_t>((*result)->element_count()) != p.size)
-        return refused("update: result " + std::to_string(to + i) + " does not fit");
-      written[i] = (*result)->untyped_data();
-    }
-    p.rate = rate[static_cast<size_t>(k)], p.decay = decay[static_cast<size_t>(k)];
-    p.layerwise = layerwise[static_cast<size_t>(k)] != 0;
-    p.gradient = static_cast<const float*>(read[0]), p.weight = static_cast<const float*>(read[1]);
-    p.first = read[2], p.second = read[3];
-    p.new_weight = static_cast<float*>(written[0]), p.new_first = written[1], p.new_second = written[2];
-    for (int64_t i = 0; keys && i < 2; ++i) p.key[i] = keys[2 * k + i];
-  }
+                         bool clips, Floats rate, Floats decay, Numbers layerwise, int64_t threads) {
+  UpdateCall call;
+  if (auto error = read(call, args, rets, rule, narrow, rate, decay, layerwise); error.failure()) return error;
+  Rates rates;
+  std::memcpy(&rates, call.rates, sizeof rates);
+  for (size_t k = 0; call.keys && k < call.parameters.size(); ++k)
+    std::memcpy(call.parameters[k].key, call.keys + 2 * k, sizeof call.parameters[k].key);
   // Shared, for a task of the pool may begin after the step has ended.
-  auto work = std::make_shared<Work>(static_cast<Rule>(rule), narrow, r, std::move(parameters));
+  auto work = std::make_shared<Work>(call, clips, rates);
   for (int64_t i = 1; i < std::min(threads, pool.num_threads()); ++i) pool.Schedule([work] { work->take(); });
   work->take();
-  work->finish((*norms)->typed_data());
+  work->finish(call.norms);
   return ffi::Error::Success();
 }
 
@@ -217,6 +166,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(hpjax_update, update,
                                   .RemainingRets()
                                   .Attr<int64_t>("rule")
                                   .Attr<bool>("narrow")
+                                  .Attr<bool>("clips")
                                   .Attr<Floats>("rate")
                                   .Attr<Floats>("decay")
                                   .Attr<Numbers>("layerwise")

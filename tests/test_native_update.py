@@ -261,7 +261,8 @@ def test_the_handler_refuses_what_does_not_fit(change, message):
     if "buffer" in given:
         operands.append(np.zeros((4, 3), given["buffer"]))
         results.append(native.floats(4, 3))
-    attributes = {"rule": given["rule"], "decay": given["decay"], "layerwise": [1], "narrow": given["narrow"], "threads": 1}
+    attributes = {"rule": given["rule"], "decay": given["decay"], "layerwise": [1], "threads": 1}
+    attributes |= {"narrow": given["narrow"], "clips": False}
     attributes["rate"] = np.ones(1, np.float32)
     with jax.enable_x64(True), pytest.raises(Exception, match=rf"INVALID_ARGUMENT.*hpjax: update: .*{message}"):
         jax.block_until_ready(native.call("hpjax_update", results, *operands, **attributes))

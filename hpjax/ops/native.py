@@ -29,6 +29,18 @@ def missing() -> str | None:
     return None
 
 
+@functools.cache
+def missing_cuda() -> str | None:
+    """Returns why there are no CUDA kernels, or None where they are: loaded and registered with JAX."""
+    try:
+        from hpjax import _cuda_kernels  # type: ignore[attr-defined]
+    except ImportError as error:
+        return f"not built ({error}); expected HPJAX_CUDA=1 and nvcc when hpjax is installed"
+    for name, handler in _cuda_kernels.handlers().items():
+        jax.ffi.register_ffi_target(name, handler, platform="CUDA")
+    return None
+
+
 def instruction_set() -> str | None:
     """Returns the name of the instruction set that the kernels run with; None where there are none."""
     if missing() is not None:
@@ -47,12 +59,32 @@ def available() -> tuple[str, ...]:
     return tuple(_kernels.available())
 
 
+def in_use(mode: str) -> str:
+    """Returns what the kernels of a program run on: an instruction set, CUDA, or XLA where there are none.
+
+    Args:
+      mode: the setting `native`, resolved.
+    """
+    if mode == "on" and jax.default_backend() == "gpu" and missing_cuda() is None:
+        return "CUDA"
+    return (instruction_set() if mode == "on" and jax.default_backend() == "cpu" else None) or "XLA"
+
+
 def described(mode: str, compute_dtype: str = "float32") -> str:
     """Returns the line that says what the operators run on; `mode` is the setting `native`, resolved."""
     return _described(mode) + ("" if compute_dtype == "float32" else f", products of {compute_dtype}")
 
 
 def _described(mode: str) -> str:
+    if mode == "on" and jax.default_backend() == "gpu" and missing_cuda() is None:
+        return "CUDA"
+    return (instruction_set() if mode == "on" and jax.default_backend() == "cpu" else None) or "XLA"
+
+
+def described(mode: str) -> str:
+    """Returns the line that says what the operators run on; `mode` is the setting `native`, resolved."""
+    if mode == "on" and in_use(mode) == "CUDA":
+        return "kernels: native for the optimizer's step (CUDA), XLA for the rest"
     if mode == "on" and jax.default_backend() != "cpu":
         return f"kernels: XLA alone; the native ones are for a CPU, JAX runs on {jax.default_backend()}"
     if mode == "on":
@@ -81,9 +113,16 @@ def threads() -> int:
     return _THREADS.get()
 
 
-def used(*arrays: jax.Array | None) -> bool:
-    """Returns whether an operator of these arrays runs natively: in scope, on a CPU, all float32, none empty."""
-    if not _ON.get() or jax.default_backend() != "cpu" or missing() is not None:
+def used(*arrays: jax.Array | None, cuda: bool = False) -> bool:
+    """Returns whether an operator of these arrays runs natively: in scope, on a CPU, all float32, none empty.
+
+    Args:
+      *arrays: what it is given.
+      cuda: whether it runs on a GPU as well, where the CUDA kernels are.
+    """
+    if not _ON.get() or missing() is not None:
+        return False
+    if jax.default_backend() != "cpu" and not (cuda and jax.default_backend() == "gpu" and missing_cuda() is None):
         return False
     return all(array is None or (array.dtype == jnp.float32 and array.size > 0) for array in arrays)
 

@@ -110,6 +110,7 @@ def update(
         rate=np.array([tensor.rate for tensor in tensors], np.float32),
         decay=np.array([tensor.decay for tensor in tensors], np.float32),
         narrow=keys is not None,
+        clips=any(not isinstance(limit, float) or limit < np.inf for limit in (rates.clip_layer_norm, rates.clip_norm)),
         layerwise=[int(tensor.weight.ndim > 1) for tensor in tensors],
         threads=native.threads() if sum(tensor.weight.size for tensor in tensors) >= LARGE else 1,
     )

@@ -37,7 +37,7 @@ def available(name: str, static: Mapping[str, Any], arrays: list[jax.Array]) -> 
       static: its static settings.
       arrays: the parameters.
     """
-    return name in RULES and not static.get("optax_form") and native.used(*arrays)
+    return name in RULES and not static.get("optax_form") and native.used(*arrays, cuda=True)
 
 
 def step(
