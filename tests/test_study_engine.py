@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from hpjax import resolve
+from hpjax import resolve, schedules
 from hpjax.build import load, single_run
 from hpjax.config import Config, StudyConfig
 from hpjax.errors import ConfigError
@@ -267,6 +267,38 @@ def test_groups_draw_little_before_results_come(two_groups, sampler, scheduler):
     snapshot.like(second, facts, [dataclasses.replace(record, curve=list(record.curve)) for record in first.records])
     snapshot.take_up(second, jax.tree.map(np.copy, tree), facts)
     assert [outcome(record) for record in run(second)] == [outcome(record) for record in engine.records]
+
+
+@pytest.mark.parametrize(
+    ("settings", "vary"),
+    [
+        ({"schedule": "cosine", "warmup": "20", "schedule_steps": "80"}, ()),
+        ({"schedule": "step", "step_size": "20", "gamma": 0.5}, ()),
+        ({"schedule": "multistep", "milestones": "20,50", "gamma": 0.5}, ()),
+        ({"schedule": "linear(end_factor=0.1):40, step(step_size=10,gamma=0.5)", "weight_decay": 0.1}, ()),
+        ({"weight_decay_schedule": "multistep(milestones=20,50,gamma=0.5)"}, ()),
+        ({"schedule": "inverse_time", "decay_rate": 1.0, "decay_steps": "40", "staircase": True}, ()),
+        ({"schedule": "exponential", "gamma": 0.9}, ()),
+        ({}, ("warmup=choice(20,40)", "schedule=choice('linear:50, constant')")),
+    ],
+)
+def test_schedules_of_two_batch_sizes_agree_at_equal_examples(settings, vary):
+    config = BASE.replace(warmup="0", train_steps="100", schedule="constant").replace(**settings)
+    parts = setup.make(config, StudyConfig(vary=("batch_size=choice(16,64)", *vary), trials=4))
+    more = parts.space.values([0.3] * len(parts.space.leaves))
+    del more["batch_size"]
+    plans = [parts.planner.plan({"batch_size": size, **more}) for size in (16, 64)]
+    names = ("train_steps", "eval_every", "log_every")
+    small, large = ([getattr(plan.lengths, name) for name in names] for plan in plans)
+    assert small == [4 * steps for steps in large]
+    pairs = list(zip((4, 1), plans, strict=True))
+    ones = np.ones(len(schedules.QUANTITIES), np.int32)
+    factors = [[schedules.factors(times * step * ones, plan.scalars) for step in range(0, 100, 9)] for times, plan in pairs]
+    # A warmup rises within a step of the larger batch, too.
+    np.testing.assert_allclose(*factors, atol=3 / 80)
+    assert parts.notes[0].startswith("lengths in steps are those of batch 64, as many examples for every trial: ")
+    early = parts.planner.plan({"batch_size": 16, "early_stopping_patience": 1, "early_stopping_min_steps": "10", **more})
+    assert early.lengths.early_stopping_min_steps == 40
 
 
 @pytest.mark.parametrize(

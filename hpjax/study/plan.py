@@ -5,13 +5,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from hpjax import durations, resolve, schedules, scheduling
-from hpjax.config import Config
+from hpjax.config import FIELDS, Config, to_text
 from hpjax.errors import ConfigError
 from hpjax.lengths import Lengths
+from hpjax.schedules import text
+from hpjax.schedules.forms import is_length
 from hpjax.settings.schedule import ScheduleSettings
 
 TRACED = {"learning_rate", "seed", "data_seed", "fold", "batch_size", "train_steps", "eval_every", "log_every"}
 """Settings that are values of every program; those of schedules are too, and what `resolve` finds in the chosen parts."""
+
+_LENGTHS = tuple(filter(is_length, FIELDS))
 
 OFF_AT_ZERO = ("dropout_rate", "stochastic_depth_rate")
 """Those that a program has no part for where they are 0."""
@@ -72,6 +76,9 @@ class Planner:
           ConfigError: they do not go together.
         """
         config = resolve.resolve(self._base.replace(**values))
+        if "batch_size" in self._names:
+            # Those that vary, and defaults: a step is one of the base's for all.
+            config = config.replace(**in_examples(config, self._base.batch_size))
         lengths, _ = resolve.lengths(config, self._train_size)
         accumulation = config.batch_size // (config.micro_batch_size or config.batch_size)
         return Plan(config, lengths, resolve.traced(config, lengths), self._group(config), accumulation)
@@ -96,11 +103,42 @@ def traced_settings(config: Config) -> set[str]:
     return TRACED | of_parts | set(resolve.ALWAYS_TRACED) | set(ScheduleSettings.__dataclass_fields__)
 
 
+def in_examples(config: Config, batch_size: int) -> dict[str, Any]:
+    """Returns a config's lengths in steps as examples, by setting; the texts of schedules with lengths in them, too.
+
+    Args:
+      config: a config, resolved or not.
+      batch_size: examples of the steps that it means.
+    """
+    given = {name: getattr(config, name) for name in (*_LENGTHS, *scheduling.SCHEDULED)}
+    found = {name: _as_examples(name, value, batch_size) for name, value in given.items() if value is not None}
+    return {name: value for name, value in found.items() if value != given[name]}
+
+
+def _as_examples(name: str, value: Any, batch_size: int) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_as_examples(name, one, batch_size) for one in value)
+    if name not in scheduling.SCHEDULED:
+        length = durations.parse(str(value))
+        return f"{int(length.amount * batch_size)}examples" if length.unit == "steps" and length.amount else value
+    parts = [
+        part._replace(
+            settings={
+                setting: _as_examples(setting, one, batch_size) if setting in _LENGTHS and one is not None else one
+                for setting, one in part.settings.items()
+            },
+            length=None if part.length is None else _as_examples("train_steps", part.length, batch_size),
+        )
+        for part in text.parse(name, value)
+    ]
+    return value if parts == text.parse(name, value) else text.render(parts)
+
+
 def equal_work(base: Config, batch_sizes: Iterable[int]) -> tuple[Config, list[str]]:
     """Returns the config with which trials of different batch sizes do equal work, and what a person should be told.
 
     A batch is a whole number of micro-batches of one size; lengths in steps become examples, so that no trial sees more of
-    the data than another.
+    the data than another, and a schedule is where it was after as many examples.
 
     Args:
       base: the config that the trials differ from, not resolved.
@@ -116,13 +154,10 @@ def equal_work(base: Config, batch_sizes: Iterable[int]) -> tuple[Config, list[s
         if size % micro:
             raise ConfigError(f"batch_size may be {size}; expected a multiple of micro_batch_size, {micro}")
     changes["micro_batch_size"] = micro
-    for name in ("train_steps", "eval_every"):
-        length = durations.parse(getattr(base, name))
-        if length.unit == "steps":
-            changes[name] = f"{int(length.amount * base.batch_size)}examples"
-            notes.append(
-                f"{name}: {getattr(base, name)} steps of batch {base.batch_size} are {changes[name]} for every trial"
-            )
+    changes |= (lengths := in_examples(base, base.batch_size))
+    if lengths:
+        told = ", ".join(f"{name} {to_text(name, value)}" for name, value in lengths.items())
+        notes.append(f"lengths in steps are those of batch {base.batch_size}, as many examples for every trial: {told}")
     if len(sizes) > 1:
         notes.append(f"every trial sees micro-batches of {micro}; batch norm takes its statistics from those")
     return base.replace(**changes), notes
