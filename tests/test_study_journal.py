@@ -160,7 +160,7 @@ def test_trials_that_begin_out_of_order_have_their_numbers(tmp_path: Path, rng: 
     journal.close()
     # Another process goes on, and begins a number whose place was held.
     journal = opened(path, size)
-    journal.begin([records[3], TrialRecord(8, 4, {"learning_rate": 0.1})])
+    journal.begin([records[3], TrialRecord(8, 4, {"learning_rate": 0.1}, status="running")])
     # Whether the number came in turn, or its place was held: in the process before, or in this one.
     for number in (5, 2, 3):
         with pytest.raises(ValueError, match=f"trial {number} began before"):
@@ -174,6 +174,37 @@ def test_trials_that_begin_out_of_order_have_their_numbers(tmp_path: Path, rng: 
         assert found[number].user_attrs["setting"] == records[number].setting
     assert [r.number for r in read(path)] == [0, 1, 2, 3, 5, 7, 8]
     assert [r.values for r in read(path)][:6] == [records[i].values for i in (0, 1, 2, 3, 5, 7)]
+
+
+def test_a_trial_waits_until_it_takes_a_lane(tmp_path: Path) -> None:
+    path = tmp_path / "study.journal"
+    first = [TrialRecord(number, number, {"learning_rate": 0.1}, (0.5,)) for number in range(5)]
+    first[0].status, first[0].began = "running", 0.5
+    journal = opened(path)
+    # Number 3 comes before its turn: its place is held, and then it waits too.
+    journal.begin([first[number] for number in (0, 1, 2, 4, 3)])
+    size = journal.size()
+    states = [trial.state for trial in by_optuna(path).trials]
+    assert states == [TrialState.RUNNING, *[TrialState.WAITING] * 4]
+    assert [(record.status, record.began) for record in read(path)][:1] == [("running", 0.5)]
+    assert [record.status for record in read(path)[1:]] == ["waiting"] * 4
+    journal.close()
+    # Another process goes on from there.
+    journal = opened(path, size)
+    for number in (1, 3):
+        first[number].status, first[number].began = "running", 2.0 + number
+    first[2].status = "stopped"
+    for _ in range(2):
+        # Once is enough.
+        journal.running(first)
+    journal.end([first[2]])
+    journal.close()
+    trials = by_optuna(path).trials
+    expected = [*[TrialState.RUNNING] * 2, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING]
+    assert [trial.state for trial in trials] == expected
+    assert [trial.datetime_start is None for trial in trials] == [False, False, True, False, True]
+    assert the_same(read(path), first)
+    assert len(path.read_text().splitlines()) == len(set(path.read_text().splitlines()))
 
 
 # Our reader.

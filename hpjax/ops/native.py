@@ -76,13 +76,6 @@ def described(mode: str, compute_dtype: str = "float32") -> str:
 
 
 def _described(mode: str) -> str:
-    if mode == "on" and jax.default_backend() == "gpu" and missing_cuda() is None:
-        return "CUDA"
-    return (instruction_set() if mode == "on" and jax.default_backend() == "cpu" else None) or "XLA"
-
-
-def described(mode: str) -> str:
-    """Returns the line that says what the operators run on; `mode` is the setting `native`, resolved."""
     if mode == "on" and in_use(mode) == "CUDA":
         return "kernels: native for the optimizer's step (CUDA), XLA for the rest"
     if mode == "on" and jax.default_backend() != "cpu":

@@ -8,6 +8,7 @@ every number of an evaluation) stands under the key `hpjax` of the line that it 
 
 import datetime
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -58,6 +59,7 @@ class Journal:
         self._lines: list[str] = []
         self._next = 0
         self._skipped: set[int] = set()
+        self._waiting: set[int] = set()
         if size:
             _cut_back(self._path, size)
             for number, log in logs(self._path, None):
@@ -71,7 +73,7 @@ class Journal:
                 self._write(Operation.SET_STUDY_SYSTEM_ATTRIBUTE, study_id=0, system_attr={"study:metric_names": [metric]})
 
     def begin(self, records: Iterable[TrialRecord]) -> None:
-        """Notes trials that took their lanes.
+        """Notes new trials, those that wait for a lane as waiting.
 
         A trial's number in Optuna is its place in the file: a number that was passed over holds its place, waiting.
 
@@ -90,6 +92,15 @@ class Journal:
                 self._fill(record, now)
             else:
                 raise ValueError(f"trial {record.number} began before")
+
+    def running(self, records: Iterable[TrialRecord]) -> None:
+        """Notes those trials that waited and have taken their lanes."""
+        now = _now()
+        for record in records:
+            if record.number in self._waiting and not math.isnan(record.began):
+                state = {"state": State.RUNNING, "values": None, "datetime_start": now, OURS: {"began": record.began}}
+                self._write(Operation.SET_STATE, trial_id=record.number, **state)
+                self._waiting.remove(record.number)
 
     def evaluated(self, measured: Iterable[tuple[int, Measured]]) -> None:
         """Notes evaluations: a trial's number and what was measured."""
@@ -112,6 +123,7 @@ class Journal:
             self._attributes(record.number, conclusion(record))
             finish = {"state": state, "values": values, "datetime_complete": now}
             self._write(Operation.SET_STATE, trial_id=record.number, **finish, **{OURS: ours})
+            self._waiting.discard(record.number)
 
     def flush(self) -> None:
         """Puts what was noted onto the disk: one append, one fsync.
@@ -155,7 +167,7 @@ class Journal:
         distributions = {name: one.distribution for name, one in parameters.items()}
         values = {name: one.value for name, one in parameters.items()}
         described = {"distributions": distributions, "params": values, "user_attrs": attributes, OURS: ours}
-        self._write(Operation.CREATE_TRIAL, study_id=0, datetime_start=now, **described)
+        self._write(Operation.CREATE_TRIAL, study_id=0, **self._state(record, now), **described)
         self._next += 1
 
     def _fill(self, record: TrialRecord, now: str) -> None:
@@ -165,9 +177,16 @@ class Journal:
             place = {"param_name": name, "param_value_internal": value, "distribution": distribution}
             self._write(Operation.SET_PARAMETER, trial_id=record.number, **place)
         self._attributes(record.number, attributes)
-        state = {"state": State.RUNNING, "values": None, "datetime_start": now, OURS: ours}
+        state = {**self._state(record, now), "values": None, OURS: ours}
         self._write(Operation.SET_STATE, trial_id=record.number, **state)
         self._skipped.remove(record.number)
+
+    def _state(self, record: TrialRecord, now: str) -> dict[str, Any]:
+        """Returns a new trial's state and when it began, for Optuna; remembers one that waits."""
+        if record.status != "waiting":
+            return {"state": State.RUNNING, "datetime_start": now}
+        self._waiting.add(record.number)
+        return {"state": State.WAITING, "datetime_start": None}
 
     def _described(self, record: TrialRecord) -> tuple[dict[str, Parameter], dict[str, Any], dict[str, Any]]:
         """Returns a trial's parameters and user attributes, and what is ours alone."""
@@ -178,6 +197,7 @@ class Journal:
             "values": record.values,
             "point": record.point,
             "began": record.began,
+            "status": "waiting" if record.status == "waiting" else "running",
         }
         return parameters, description(record, parameters), ours
 
@@ -194,9 +214,14 @@ class Journal:
                 )
             if not log[OURS]:
                 self._skipped.add(self._next)
+            elif log.get("state") == State.WAITING:
+                self._waiting.add(self._next)
             self._next += 1
-        elif log["op_code"] == Operation.SET_STATE and log.get("state") == State.RUNNING:
-            self._skipped.discard(log.get("trial_id"))
+        elif log["op_code"] == Operation.SET_STATE:
+            self._skipped.discard(log["trial_id"])
+            self._waiting.discard(log["trial_id"])
+            if log["state"] == State.WAITING:
+                self._waiting.add(log["trial_id"])
 
 
 def _cut_back(path: Path, size: int) -> None:

@@ -28,7 +28,8 @@ class Operation(enum.IntEnum):
 
 
 def read(path: Path, size: int | None = None) -> list[TrialRecord]:
-    """Returns the trials of a journal, by number, every float as it was; those that had not ended are `running`.
+    """Returns the trials of a journal, by number, every float as it was; those that had not ended are `running`, or
+    `waiting` where they had no lane yet.
 
     Args:
       path: the journal.
@@ -56,9 +57,12 @@ def _apply(records: dict[int, TrialRecord], log: dict[str, Any], ours: dict[str,
             setting=ours["setting"],
             values={name: _value(value) for name, value in ours["values"].items()},
             point=tuple(ours["point"]),
-            status="running",
+            status=ours.get("status", "running"),
             began=ours["began"],
         )
+    elif "began" in ours:
+        record = records[log["trial_id"]]
+        record.status, record.began = "running", ours["began"]
     elif "tick" in ours:
         # The same few names a hundred thousand times: one text each.
         numbers = {sys.intern(name): value for name, value in ours["numbers"].items()}

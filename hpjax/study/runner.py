@@ -36,10 +36,11 @@ class Writer:
         self._written = {record.number: len(record.curve) for record in records if record.status not in ENDED}
 
     def write(self, changed: Sequence[TrialRecord]) -> None:
-        """Notes trials that were begun, evaluated or ended; one append."""
+        """Notes trials that are new, took a lane, were evaluated or ended; one append."""
         new = sorted((record for record in changed if record.number >= self._begun), key=lambda record: record.number)
         self._journal.begin(new)
         self._begun += len(new)
+        self._journal.running(changed)
         for record in changed:
             done = self._written.get(record.number, 0)
             self._journal.evaluated((record.number, measured) for measured in record.curve[done:])
