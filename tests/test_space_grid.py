@@ -45,7 +45,7 @@ def test_the_grid_is_the_product_and_the_last_leaf_is_the_fastest():
     found = grid(made)
     assert found == [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     assert sorted(map(repr, found)) == sorted(repr({name: one[name] for name in axes}) for one in ParameterGrid(axes))
-    assert list(made.grid_indices()) == list(range(made.grid_size))
+    assert list(made.distinct()) == list(range(made.grid_size))
 
 
 def test_points_of_the_grid_are_the_centres_of_cells():
@@ -62,7 +62,7 @@ def test_points_outside_of_the_grid(index):
 def test_a_continuous_leaf_has_no_grid():
     made = space("l2=grid(1,2)", "momentum=1-log(1e-3,0.5)", "learning_rate=uniform(0.1,1)")
     assert made.grid_size is None
-    for call in (made.check_grid, made.grid_indices, lambda: made.grid_point(0)):
+    for call in (made.check_grid, lambda: list(made.distinct()), lambda: made.grid_point(0)):
         with pytest.raises(ConfigError) as raised:
             call()
         assert str(raised.value) == (
@@ -100,7 +100,7 @@ def test_which_leaves_a_point_depends_on():
 
 def test_the_grid_without_doubles():
     made = space(*CONDITIONAL)
-    indices = made.grid_indices()
+    indices = list(made.distinct())
     found = [made.values(made.grid_point(index)) for index in indices]
     # adam and lion with 2 each, momentum with 3 x 4.
     assert len(found) == 2 + 12 + 2

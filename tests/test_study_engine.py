@@ -314,7 +314,7 @@ def test_schedules_of_two_batch_sizes_agree_at_equal_examples(settings, vary):
         (
             ("learning_rate=log(1e-4,1,100)",),
             {"trials": 8, "sampler": "grid"},
-            "8 of the grid's 100 settings, spread over it; --extend tries the others",
+            "8 settings spread over a grid of 100 points; --extend tries the others",
         ),
         (("learning_rate=log(1e-4,1)",), {"trials": 8}, None),
         (("learning_rate=choice(0.01,0.1)",), {"trials": 2}, None),

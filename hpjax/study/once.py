@@ -13,7 +13,7 @@ from hpjax.study.space import Space
 from hpjax.study.space.distributions import MOST_VALUES
 
 DRAWS = 32
-"""Points drawn for each setting of a grid before what is left of it comes in order."""
+"""Points drawn for each point of a grid before what is left of it comes in order."""
 _BATCH = 256
 
 
@@ -41,15 +41,9 @@ class Once(Sampler):
         self.spread = len(self._order) > room
         self.size = begins + len(self._order)
         if self.spread:
-            self._index = Index(space)
-            self.size = begins + len(self._index)
+            self.size = begins + (space.grid_size or 0)
             self._order.clear()
             self._places = self._drawn()
-
-    @property
-    def among(self) -> int:
-        """Settings of the whole grid, where these are spread over it."""
-        return len(self._index)
 
     def points(self, first: int, count: int, history: Sequence[Seen]) -> list[Point]:
         """Returns the points number first, ..., first + count - 1; those of a number before the first are the first."""
@@ -60,40 +54,18 @@ class Once(Sampler):
 
     def _drawn(self) -> Iterator[int]:
         """Yields all settings that are left in an order that is spread over the grid."""
-        sequence, placed = Halton(self.leaves, self.seed), set[int]()
+        sequence, given = Halton(self.leaves, self.seed), set[tuple[tuple[str, Any], ...]]()
         cells = (
-            self._index.of(point)
-            for begin in range(0, DRAWS * len(self._index), _BATCH)
+            self._space.grid_index(point)
+            for begin in range(0, DRAWS * (self._space.grid_size or 0), _BATCH)
             for point in sequence.points(begin, _BATCH, [])
         )
-        for index in itertools.chain(cells, self._index):
-            if index not in placed:
-                placed.add(index)
-                if self._space.grid_values(index) not in self._known:
+        for index in itertools.chain(cells, self._space.distinct()):
+            values = self._space.grid_values(index)
+            if (one := tuple(values.items())) not in given:
+                given.add(one)
+                if values not in self._known:
                     yield index
-            if len(placed) == len(self._index):
-                return
-
-
-class Index:
-    """The indices of a finite space's settings, and that of any point."""
-
-    def __init__(self, space: Space):
-        """Looks at all points where two of them may be one setting."""
-        self._space = space
-        self._all = space.grid_indices()
-        self._of = None if isinstance(self._all, range) else {key(space.grid_values(index)): index for index in self._all}
-
-    def __len__(self) -> int:
-        return len(self._all)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._all)
-
-    def of(self, point: Point) -> int:
-        """Returns the index of the setting in whose cell a point lies."""
-        index = self._space.grid_index(point)
-        return index if self._of is None else self._of[key(self._space.grid_values(index))]
 
 
 class Known:
@@ -123,11 +95,6 @@ class Known:
                 if all(name in names or value == getattr(self._base, name) for name, value in one.items())
             }
         return tuple(values.values()) in self._of[names]
-
-
-def key(values: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Returns what is the same for the same settings."""
-    return tuple(values.items())
 
 
 def of(

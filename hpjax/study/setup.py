@@ -164,7 +164,7 @@ def make(config: Config, study: StudyConfig, tried: Sequence[Mapping[str, Any]] 
         layout=layout,
         waves=waves,
         metrics=first.metrics or (),
-        notes=tuple(note for note in (lost, *notes, *_fewer(study, asker)) if note),
+        notes=tuple(note for note in (lost, *notes, *_fewer(study, space, asker)) if note),
         groups=groups,
         layout_of=layout_of if open_width else None,
         lanes_a_wave=None if study.lanes == "auto" else layout.lanes,
@@ -204,7 +204,7 @@ class GroupMaker:
         return groups
 
 
-def _fewer(study: StudyConfig, asker: Asker) -> list[str]:
+def _fewer(study: StudyConfig, space: Space, asker: Asker) -> list[str]:
     """Returns what a person should be told where a study has fewer trials, or settings, than they may think."""
     notes, settings, replicas = [], asker.settings, len(asker.replicas)
     if settings * replicas != study.trials:
@@ -212,7 +212,7 @@ def _fewer(study: StudyConfig, asker: Asker) -> list[str]:
         why = "the space has no more" if settings < study.trials // replicas else f"{replicas} a setting, or none"
         notes.append(f"{number}: {settings * replicas} trials instead of {study.trials}; {why}")
     if isinstance(asker.sampler, once.Once) and asker.sampler.spread:
-        notes.append(f"{settings} of the grid's {asker.sampler.among} settings, spread over it; --extend tries the others")
+        notes.append(f"{settings} settings spread over a grid of {space.grid_size} points; --extend tries the others")
     return notes
 
 

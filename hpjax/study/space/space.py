@@ -145,17 +145,12 @@ class Space:
         """Returns the hyperparameters at a point of the grid; raises as `grid_point` and `values`."""
         return self.values(self.grid_point(index))
 
-    def grid_indices(self) -> Sequence[int]:
-        """Returns the indices of the grid's points whose settings differ, of equal ones the first.
+    def distinct(self) -> Iterator[int]:
+        """Yields the indices of the grid's points whose settings differ, of equal ones the first.
 
         Raises:
           ConfigError: as `grid_point` and `values`.
         """
-        size = self.check_grid()
-        return range(size) if self._all_differ else list(self.distinct())
-
-    def distinct(self) -> Iterator[int]:
-        """Yields what `grid_indices` returns, one after the other."""
         size = self.check_grid()
         if self._all_differ:
             yield from range(size)
