@@ -364,7 +364,7 @@ def test_results_are_poisoned_before_the_call(poisoned, places):
     x, one, none = np.zeros((1, 1, places, 1), np.float32), np.ones((1, 1, 1, 1), np.float32), np.zeros(0, np.float32)
     where = {"size": (1, places), "stride": (1, 1), "dilation": (1, 1), "before": (0, 0)}
     results = native.floats(*x.shape), jax.ShapeDtypeStruct(x.shape, jnp.uint8)
-    assert (native.call("hpjax_conv", results, x, one, none, **where, activation=0, pool=False)[1] == 0xFF).all()
+    assert (native.call("hpjax_conv", results, x, one, none, **where, bf16=False, activation=0, pool=False)[1] == 0xFF).all()
 
 
 def test_vmap_runs_lane_after_lane_with_the_same_bits(rng):
