@@ -7,7 +7,9 @@ import pytest
 from hpjax import build, resolve
 from hpjax.batch import Examples
 from hpjax.config import Config
+from hpjax.devices import cores
 from hpjax.lanes import LaneProgram, Layout
+from hpjax.ops import native
 
 TICKS = 8
 CHANGES = {
@@ -46,6 +48,18 @@ def make(optimizer, **changes):
     config = resolve.resolve(Config(**settings))
     dataset = build.load(config)
     return build.trial(config, dataset), dataset, resolve.traced(config, resolve.lengths(config, 1000)[0])
+
+
+@pytest.mark.parametrize(
+    ("layout", "alone"),
+    [({}, True), ({"lanes": 2}, True), ({"lanes": 2, "lane_devices": 2}, False), ({"data_devices": 2}, False)],
+)
+def test_only_a_program_on_one_device_uses_several_threads(layout, alone):
+    trial, _, _ = make("adamw")
+    program, seen = LaneProgram(trial, Layout(**layout)), []
+    mapped = program._mapped("seen", lambda states: seen.append(native.threads()) or states, lanewise=1)
+    mapped.lower(np.zeros(layout.get("lanes", 1), np.float32))
+    assert seen == [cores() if alone else 1]
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adamw", "lars"])
