@@ -183,6 +183,8 @@ static void cotangent(const ConvBackward& c, int64_t n, int64_t stride, float* t
   // What the pooling dropped at the edge has no cotangent.
   if (c.rows % 2 || c.columns % 2)
     for (int64_t i = 0; i < c.rows * c.columns * stride; ++i) to[i] = 0;
+  float not_numbers[W];
+  store(not_numbers, splat(__builtin_nanf("")));
   for (int64_t row = 0; row < c.rows / 2; ++row)
     for (int64_t column = 0; column < c.columns / 2; ++column)
       for (int64_t f = 0; f < c.features; f += W) {
@@ -192,8 +194,8 @@ static void cotangent(const ConvBackward& c, int64_t n, int64_t stride, float* t
         if (c.activation == RELU) g = pullback<RELU>(load_part(c.y + at, valid), g);
         const I bits = load_bytes(c.ties + at, valid);
         g *= shares(bits);
-        // No value equals a maximum that is NaN, and so is its gradient, wherever it goes.
-        const V rest = select((bits & 15) == 0, splat(__builtin_nanf("")), V{});
+        // No value equals a maximum that is NaN, and so is its gradient, wherever it goes; what fills up the features is 0.
+        const V rest = select((bits & 15) == 0, load_part(not_numbers, valid), V{});
         float* first = to + (2 * row * c.columns + 2 * column) * stride + f;
         for (int i = 0; i < 4; ++i)
           store(first + ((i / 2) * c.columns + i % 2) * stride, select((bits & (1 << i)) != 0, g, rest));
