@@ -61,7 +61,8 @@ Drawn draw(Random& random) {
       for (int64_t i = 0; i < d.dim; ++i) d.values[d.out(n, t, h, i)] += d.weights[d.weight(n, h, t, s)] * x[d.at(n, s, 2, h, i)];
     }
     const size_t place = static_cast<size_t>((n * d.heads + h) * 2 * d.time + t);
-    d.statistics[place] = largest, d.statistics[place + static_cast<size_t>(d.time)] = 1 / sum;
+    // The largest product itself, before it is scaled.
+    d.statistics[place] = largest * std::sqrt(d.dim), d.statistics[place + static_cast<size_t>(d.time)] = 1 / sum;
   });
   return d;
 }

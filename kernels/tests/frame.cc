@@ -43,7 +43,7 @@ void Array::poison() const { std::memset(memory.get(), 0xff, bytes()); }
 
 double Array::operator[](int64_t i) const {
   if (type == XLA_FFI_DataType_F32) return floats()[i];
-  if (type == XLA_FFI_DataType_U8) return octets()[i];
+  if (type == XLA_FFI_DataType_U8 || type == XLA_FFI_DataType_PRED) return octets()[i];
   if (type != XLA_FFI_DataType_BF16) throw std::logic_error("a type that no test compares");
   const uint32_t bits = uint32_t{static_cast<const uint16_t*>(memory.get())[i]} << 16;
   float value;

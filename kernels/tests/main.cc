@@ -31,6 +31,28 @@ bool untouched(const Call& call) {
   return true;
 }
 
+// The sizes of a call's arrays, and its attributes.
+std::string described(const Call& call) {
+  std::ostringstream text;
+  const auto list = [&](const std::vector<Array>& arrays) {
+    for (const Array& one : arrays) {
+      text << " [";
+      for (size_t i = 0; i < one.sizes.size(); ++i) text << (i > 0 ? ", " : "") << one.sizes[i];
+      text << "]";
+    }
+  };
+  list(call.operands), text << " ->", list(call.results);
+  for (const auto& [name, attribute] : call.attributes) {
+    text << "; " << name;
+    for (int64_t i = 0; i < attribute.value.count(); ++i) {
+      const void* at = attribute.value.octets() + i * static_cast<int64_t>(attribute.value.bytes()) / attribute.value.count();
+      if (attribute.value.type == XLA_FFI_DataType_S64) text << " " << *static_cast<const int64_t*>(at);
+      else text << " " << attribute.value[i];
+    }
+  }
+  return text.str();
+}
+
 // Changes that make any call wrong: counts, types and names.
 std::vector<std::pair<std::string, std::function<void(Call&)>>> wrong_for_any(const Call& call) {
   std::vector<std::pair<std::string, std::function<void(Call&)>>> made = {
@@ -99,7 +121,7 @@ void run(const Tested& one, Counts& counts) {
       if (!error.empty()) throw std::runtime_error("refused: " + error);
       drawn.check();
     } catch (const std::runtime_error& error) {
-      throw std::runtime_error(std::string(*isa) + ": " + error.what());
+      throw std::runtime_error(std::string(*isa) + ": " + error.what() + "\n" + described(drawn.call));
     }
   }
   // Wrong calls are much alike: those of some cases do.
