@@ -144,7 +144,7 @@ def _finding(context: Context, name: str, study: Study, space: dict[str, str], s
         )
     values = ", ".join(f"{setting}={text_of(setting, value)}" for setting, value in best.values.items())
     notes = [Note("search", "ok", f"{words}; best {study.objective.name} {best.value:.4g}: {values}")]
-    edges = Space.parse(study.settings.vary, study.config).edges(best.values)
+    edges = Space.parse(study.settings.vary, study.config).edges(best.values, [one.values for one in study.settings_tried])
     if edges:
         seen = f"the best sits at the edge of what was searched: {', '.join(edges)}"
         # The finer search looks beyond it.
