@@ -7,6 +7,7 @@ import math
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -19,11 +20,23 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from hpjax import build, resolve
 from hpjax.recipe.finding import Finding, Note
 from hpjax.recipe.recipe import Tuned
-from hpjax.report import __main__, confusion, importance, interactive, material, predictions, sections, ticks, words
+from hpjax.report import (
+    __main__,
+    confusion,
+    importance,
+    interactive,
+    material,
+    parallel,
+    predictions,
+    sections,
+    ticks,
+    words,
+)
+from hpjax.report.places import axis_name, places
 from hpjax.report.predictions import Predictions
 from hpjax.report.words import headline
 from hpjax.study import kept
-from hpjax.study.records import TrialRecord
+from hpjax.study.records import SettingSummary, TrialRecord
 from hpjax.study.study import load_study
 from recipe_findings import CONFIG, NAMES, OBJECTIVE, curves, first_steps, search, write_recipe, write_study
 from study_records import trials
@@ -291,3 +304,14 @@ def test_the_winner_is_asked_about_the_split_that_its_study_read(tmp_path: Path,
     np.testing.assert_array_equal(found.taken, np.asarray(trial.model.apply(variables, x)).argmax(1))
     (tmp_path / "val" / "params").rename(tmp_path / "gone")
     assert "no predictions" in str(predictions.predict(load_study(tmp_path / "val")))
+
+
+def test_an_axis_of_one_minus_the_value_says_so_and_rises_to_the_right():
+    place = places("momentum", [0.5, 0.9, 0.99], "reflected")
+    assert axis_name("momentum", place) == "1 - momentum"
+    assert axis_name("momentum", places("momentum", [0.5, 0.9], "log")) == "momentum"
+    settings = [SettingSummary(i, {"momentum": v}, [i], 0.5, math.nan, "done") for i, v in enumerate([0.9, 0.5, 0.99])]
+    row = parallel._row(SimpleNamespace(settings=settings, scales={"momentum": "reflected"}), "momentum")
+    assert row.of[1] == pytest.approx(0.0) and row.of[2] == pytest.approx(1.0)
+    assert row.of[0] == pytest.approx(math.log(5) / math.log(50))
+    assert sorted(row.marks) == [(0.0, "0.5"), (0.5, "0.929"), (1.0, "0.99")]

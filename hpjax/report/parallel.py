@@ -79,9 +79,13 @@ def _row(trials: Trials, name: str) -> _Row | None:
     else:
         ends = (0.0, 0.5, 1.0) if high > low else (0.5,)
         back = [low + share * (high - low) for share in ends]
-        marks = [
-            (share, short(_two(math.exp(b) if place.scale == "log" else b))) for share, b in zip(ends, back, strict=True)
-        ]
+        values = [math.exp(b) if place.scale == "log" else b for b in back]
+        if place.reflected:
+            # The larger to the right, as everywhere.
+            unit = 1 - unit
+            marks = [(1 - share, f"{1 - _two(value):.4g}") for share, value in zip(ends, values, strict=True)]
+        else:
+            marks = [(share, short(_two(value))) for share, value in zip(ends, values, strict=True)]
     return _Row(name, dict(zip((one.setting for one in found), map(float, unit), strict=True)), marks)
 
 

@@ -25,6 +25,11 @@ def places(name: str, values: Sequence[Any], scale: Scale) -> Places:
     return Places(place[found.of.astype(int)].astype(np.float64), found.scale, [found.labels[i] for i in order])
 
 
+def axis_name(name: str, place: Places) -> str:
+    """Returns what is written at an axis: places may be those of 1 minus the values."""
+    return f"1 - {name}" if place.reflected else name
+
+
 def spread_out(place: Places, width: float = 0.6) -> list[float]:
     """Returns the places, those of one category spread over some width so that they can be told apart."""
     if place.labels is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from hpjax.report.chart import Axis, Chart, Marks
 from hpjax.report.material import Trials, finite
-from hpjax.report.places import places, spread_out
+from hpjax.report.places import axis_name, places, spread_out
 from hpjax.study import axes
 from hpjax.study.axes import text_of
 from hpjax.study.records import SettingSummary, TrialRecord
@@ -31,7 +31,7 @@ def slices(trials: Trials) -> Iterator[Chart]:
         # A little more room than the values need: the star is large.
         ends = shown.low - axes.FOOT * (shown.high - shown.low), shown.high + 0.04 * (shown.high - shown.low)
         y = Axis(axes.better(trials.objective), ends=ends, ticks=None if finite(found) else ())
-        x = Axis(name, place.scale, None if place.labels is None else tuple(place.labels))
+        x = Axis(axis_name(name, place), place.scale, None if place.labels is None else tuple(place.labels))
         inside = [one for one in finite(found) if shown.low <= one.value <= shown.high]
         marks = [
             *_settings(trials, [one for one in inside if one.status != "done"], at, "stopped", "circle-open"),

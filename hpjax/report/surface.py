@@ -6,7 +6,7 @@ import numpy as np
 
 from hpjax.report.chart import Axis, Chart, Marks, Surface, room
 from hpjax.report.material import Trials, finite
-from hpjax.report.places import places, spread_out
+from hpjax.report.places import axis_name, places, spread_out
 from hpjax.report.searches import MANY, setting_text
 from hpjax.study import axes
 from hpjax.study.axes import Places
@@ -83,7 +83,7 @@ def surface(trials: Trials, importance: dict[str, float]) -> Chart | None:
 def _axis(name: str, place: Places) -> Axis:
     if place.labels is not None:
         return Axis(name, labels=tuple(place.labels))
-    return Axis(name, place.scale, ends=room(map(float, place.of), place.scale))
+    return Axis(axis_name(name, place), place.scale, ends=room(map(float, place.of), place.scale))
 
 
 def _centres(place: Places) -> list[float]:
