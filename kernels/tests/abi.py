@@ -110,7 +110,7 @@ def update(target: str) -> Iterator[tuple[Any, np.ndarray]]:
     shapes = [array.shape for tensor in tensors for array in tensor[1:]]
     how = {"rate": np.array([1, 0.5], np.float32), "decay": np.ones(2, np.float32), "layerwise": np.zeros(2, np.int64)}
     operands = [array for tensor in tensors for array in tensor]
-    more = {"rule": np.int64(1), "narrow": False, "threads": np.int64(2)}
+    more = {"rule": np.int64(1), "narrow": False, "clips": False, "threads": np.int64(2)}
     norms, *new = call(target, [(3,), *shapes], rates, *operands, **how, **more)
     squares = np.zeros(3)
     for k, (gradient, weight, buffer) in enumerate(tensors):

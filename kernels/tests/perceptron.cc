@@ -52,8 +52,7 @@ Drawn draw(Random& random) {
 
 void wrong_sizes(Case& made, const Drawn& d, size_t out_kernel) {
   for (size_t i = 0; i < made.call.operands.size(); ++i)
-    made.wrong.push_back({"a larger operand", [=](Call& c) { c.operands[i] = floats({d.rows + 1, d.hidden + 1}); }});
-  made.wrong.push_back({"x of three dimensions", [=](Call& c) { c.operands[0] = floats({1, d.rows, d.inputs}); }});
+    made.wrong.push_back({"an operand of three dimensions", [=](Call& c) { c.operands[i] = floats({d.rows, d.hidden, 1}); }});
   made.wrong.push_back({"kernels that differ", [=](Call& c) { c.operands[out_kernel] = floats({d.hidden + 1, d.outputs}); }});
   for (int64_t activation : {int64_t{-1}, int64_t{5}, int64_t{1} << 32})
     made.wrong.push_back({"an unknown activation", [=](Call& c) { c.attributes["activation"] = number(activation); }});

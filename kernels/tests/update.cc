@@ -154,6 +154,7 @@ Case update(Random& random) {
              {norms},
              {{"rule", number(rule)},
               {"narrow", flag(narrow)},
+              {"clips", flag(r.clip_layer_norm < HUGE_VAL || r.clip_norm < HUGE_VAL || random.one_in(2))},
               {"rate", reals(multiplied)},
               {"decay", reals(decays)},
               {"layerwise", numbers(layerwise)},
