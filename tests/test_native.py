@@ -356,6 +356,19 @@ def test_ties_share_the_gradient(instructions):
     np.testing.assert_array_equal(gradient, [[0.5, 0.5, 0.25, 0.25], [0, 0, 0.25, 0.25], [0.25] * 4, [0.25] * 4])
 
 
+@pytest.mark.slow
+def test_the_kernel_gradient_of_a_large_picture(rng):
+    """Of few channels the taps are laid side by side, but not of a picture whose taps would take ten gigabytes."""
+    x, kernel = normal(rng, 1, 1600, 1600, 1), normal(rng, 32, 32, 1, 1)
+    y, pullback = jax.vjp(lambda kernel: conv(x, kernel, padding="VALID", dilation=(1, 2), form="native"), kernel)
+    assert y.size * kernel.size > 2**31
+    cotangent = normal(rng, *y.shape)
+    (found,) = pullback(cotangent)
+    for i, j in ((0, 0), (31, 31), (17, 5)):
+        seen = x[0, i : i + y.shape[1], 2 * j : 2 * j + y.shape[2], 0].astype(float) * cotangent[0, :, :, 0]
+        assert abs(float(found[i, j, 0, 0]) - seen.sum()) < 5 * bound(y.size) * np.sqrt((seen**2).sum())
+
+
 @pytest.mark.parametrize("places", [8, 1000, 100_000])
 def test_results_are_poisoned_before_the_call(poisoned, places):
     """Ties that no pooling writes."""
