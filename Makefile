@@ -1,4 +1,4 @@
-# make demo: train on the embedded digits. make test: the tests. make bench: the benchmarks.
+# make demo: the recipe on the embedded digits, with its report. make test: the tests. make bench: the benchmarks.
 # PYTHON chooses the interpreter (3.11 or newer); EXTRAS adds to what the tests install, ORACLES=1 adds PyTorch.
 PYTHON ?= python3
 VENV ?= .venv
@@ -19,7 +19,7 @@ $(VENV)/installed-test: pyproject.toml
 	touch $@ $(VENV)/installed
 
 demo: $(VENV)/installed
-	$(RUN) -m hpjax.train --flagfile=experiments/digits_mlp.flags --run_dir=runs/demo --overwrite
+	$(RUN) -m hpjax.tune --flagfile=experiments/digits_mlp.flags --budget=2min --study=runs/demo --overwrite
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .
