@@ -13,6 +13,7 @@ import pytest
 import hpjax
 from hpjax import tune
 from hpjax.errors import ConfigError, RunFolderError
+from hpjax.recipe import recipe
 from hpjax.recipe.finding import Finding
 from hpjax.recipe.recipe import run_tune
 from hpjax.settings.recipe import STEPS
@@ -80,6 +81,18 @@ def test_a_killed_recipe_goes_on_where_it_was(tmp_path):
     assert (folder / "steps" / "initial.json").stat().st_mtime_ns == before
     assert "initial: " not in again.stdout
     assert {path.stem for path in (folder / "steps").iterdir()} == {"initial", "gradient", "overfit"}
+
+
+def test_an_interrupted_recipe_says_so_and_keeps_its_steps(tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(recipe._MADE, "gradient", interrupted)
+    assert command(tmp_path, "--steps=initial,gradient") == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
+    assert json.loads((tmp_path / "metadata.json").read_text())["status"] == "preempted"
+    assert [path.stem for path in (tmp_path / "steps").iterdir()] == ["initial"]
+    assert json.loads((tmp_path / "recipe.json").read_text())["used"] > 0
 
 
 @pytest.mark.parametrize(

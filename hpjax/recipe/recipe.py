@@ -104,7 +104,7 @@ def run(config: Config, recipe: TuneConfig) -> Tuned:
         resolved, recipe = folder.adopt_recipe(resolved, recipe)
         _begin(folder, resolved, recipe)
         view = StudyView(resolved.progress)
-        for note in (lost, native.described(resolved.native), f"recipe folder: {folder.path}"):
+        for note in (lost, native.described(resolved.native, resolved.compute_dtype), f"recipe folder: {folder.path}"):
             if note is not None:
                 view.say(note)
         memory = Memory(folder)
@@ -114,10 +114,13 @@ def run(config: Config, recipe: TuneConfig) -> Tuned:
         with failure_noted(folder):
             try:
                 findings = _steps(context, folder, recipe.steps)
+                tuned = Tuned(folder.path, context.config, findings)
+                _close(folder, tuned)
+            except (KeyboardInterrupt, SystemExit):
+                folder.update_metadata(status="preempted")
+                raise
             finally:
                 memory.set("used", clock.used)
-            tuned = Tuned(folder.path, context.config, findings)
-            _close(folder, tuned)
     return tuned
 
 
