@@ -23,9 +23,24 @@ from hpjax.settings.study import StudySettings
 from hpjax.settings.training import TrainingSettings
 
 
+class _Converted:
+    """Converts and checks every setting when settings are made."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            object.__setattr__(self, field.name, convert(field.name, getattr(self, field.name)))
+
+
 @dataclasses.dataclass(frozen=True)
 class Config(
-    RunSettings, InspectionSettings, TrainingSettings, ScheduleSettings, OptimizerSettings, ModelSettings, DataSettings
+    _Converted,
+    RunSettings,
+    InspectionSettings,
+    TrainingSettings,
+    ScheduleSettings,
+    OptimizerSettings,
+    ModelSettings,
+    DataSettings,
 ):
     """Every setting of a run. None leaves a setting to the part that uses it (`resolve` fills it in).
 
@@ -34,10 +49,6 @@ class Config(
     Raises:
       ConfigError: a value of the wrong type or out of its domain.
     """
-
-    def __post_init__(self) -> None:
-        for name in FIELDS:
-            object.__setattr__(self, name, convert(name, getattr(self, name)))
 
     def replace(self, **changes: Any) -> "Config":
         """Returns a copy with some settings changed; raises ConfigError for an unknown name or a bad value."""
@@ -52,29 +63,21 @@ class Config(
 
 
 @dataclasses.dataclass(frozen=True)
-class StudyConfig(StudySettings):
+class StudyConfig(_Converted, StudySettings):
     """The settings of a study beside those of its trials, converted and checked when one is made.
 
     Raises:
       ConfigError: a value of the wrong type or out of its domain.
     """
 
-    def __post_init__(self) -> None:
-        for name in STUDY_FIELDS:
-            object.__setattr__(self, name, convert(name, getattr(self, name)))
-
 
 @dataclasses.dataclass(frozen=True)
-class TuneConfig(RecipeSettings):
+class TuneConfig(_Converted, RecipeSettings):
     """The settings of the recipe beside those of its trials, converted and checked when one is made.
 
     Raises:
       ConfigError: a value of the wrong type or out of its domain.
     """
-
-    def __post_init__(self) -> None:
-        for name in TUNE_FIELDS:
-            object.__setattr__(self, name, convert(name, getattr(self, name)))
 
 
 def _fields(settings: type) -> dict[str, dataclasses.Field[Any]]:
