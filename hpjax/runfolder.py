@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -123,15 +123,10 @@ class RunFolder:
         if not config.resume:
             raise RunFolderError(f"'{self.path}' holds a run and --noresume was given; expected --overwrite or a new name")
         stored = self._stored()
-        changed = []
-        for name in FIELDS:
-            old, new = getattr(stored, name), getattr(config, name)
-            if name in (*NOT_PART_OF_A_RUN, *PLACES) or old == new or new == "auto":
-                continue
-            changed.append(f"{name} {_shown(name, old)} -> {_shown(name, new)}")
+        changed = changes(FIELDS, stored, config, (*NOT_PART_OF_A_RUN, *PLACES))
         if changed:
             raise RunFolderError(
-                f"'{self.path}' holds a run with other flags ({'; '.join(changed)}); expected the same flags, "
+                f"'{self.path}' holds a run with other flags ({'; '.join(changed.values())}); expected the same flags, "
                 "--overwrite or a new name"
             )
         self.resumed = True
@@ -180,6 +175,23 @@ class RunFolder:
             # flags.txt is the last: without it what is left over would look like a stranger's.
             for name in (METRICS, METADATA, FLAGS):
                 (self.path / name).unlink(missing_ok=True)
+
+
+def changes(names: Iterable[str], stored: Any, given: Any, but: Sequence[str]) -> dict[str, str]:
+    """Returns how settings differ from those that a folder holds, as texts by name; `auto` differs from nothing.
+
+    Args:
+      names: the settings to compare.
+      stored: the folder's.
+      given: those that were asked for.
+      but: settings that may differ.
+    """
+    pairs = ((name, getattr(stored, name), getattr(given, name)) for name in names if name not in but)
+    return {
+        name: f"{name} {_shown(name, old)} -> {_shown(name, new)}"
+        for name, old, new in pairs
+        if old != new and new != "auto"
+    }
 
 
 def _shown(name: str, value: Any) -> str:

@@ -4,11 +4,11 @@ import json
 import shutil
 
 from hpjax import flags
-from hpjax.config import FIELDS, NOT_PART_OF_A_STUDY, PLACES, TUNE_FIELDS, Config, TuneConfig, to_text
+from hpjax.config import FIELDS, NOT_PART_OF_A_STUDY, PLACES, TUNE_FIELDS, Config, TuneConfig
 from hpjax.errors import ConfigError, RunFolderError
 from hpjax.recipe.context import STATE
 from hpjax.recipe.finding import Finding
-from hpjax.runfolder import FLAGS, JOURNAL, METRICS, RunFolder, explained
+from hpjax.runfolder import FLAGS, JOURNAL, METRICS, RunFolder, changes, explained
 from hpjax.settings.recipe import STEPS
 from hpjax.study.folder import BEST
 
@@ -45,16 +45,11 @@ class RecipeFolder(RunFolder):
             stored, stored_recipe = flags.parse_tune([FLAGS, f"--flagfile={self.path / FLAGS}"])
         except ConfigError as error:
             raise RunFolderError(f"'{self.path / FLAGS}' cannot be read: {error}; expected --overwrite") from None
-        pairs = [(name, getattr(stored, name), getattr(config, name)) for name in FIELDS]
-        pairs += [(name, getattr(stored_recipe, name), getattr(recipe, name)) for name in TUNE_FIELDS]
-        changed = [
-            f"{name} {to_text(name, old)} -> {to_text(name, new)}"
-            for name, old, new in pairs
-            if name not in (*NOT_PART_OF_A_STUDY, *PLACES, "steps", "budget") and old != new and new != "auto"
-        ]
+        but = (*NOT_PART_OF_A_STUDY, *PLACES, "steps", "budget")
+        changed = changes(FIELDS, stored, config, but) | changes(TUNE_FIELDS, stored_recipe, recipe, but)
         if changed:
             raise RunFolderError(
-                f"'{self.path}' holds a recipe with other flags ({'; '.join(changed)}); expected the same flags, "
+                f"'{self.path}' holds a recipe with other flags ({'; '.join(changed.values())}); expected the same flags, "
                 "--overwrite or a new name"
             )
         self.resumed = True

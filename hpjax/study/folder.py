@@ -4,9 +4,9 @@ import dataclasses
 import shutil
 
 from hpjax import flags
-from hpjax.config import FIELDS, NOT_PART_OF_A_STUDY, PLACES, STUDY_FIELDS, Config, StudyConfig, to_text
+from hpjax.config import FIELDS, NOT_PART_OF_A_STUDY, PLACES, STUDY_FIELDS, Config, StudyConfig
 from hpjax.errors import ConfigError, RunFolderError
-from hpjax.runfolder import FLAGS, JOURNAL, METRICS, PARAMS, RunFolder, explained
+from hpjax.runfolder import FLAGS, JOURNAL, METRICS, PARAMS, RunFolder, changes, explained
 
 TABLE, BEST, PICTURES, END = "trials.csv", "best.flags", "pictures", "end.json"
 
@@ -44,13 +44,8 @@ class StudyFolder(RunFolder):
         if not config.resume:
             raise RunFolderError(f"'{self.path}' holds a study and --noresume was given; expected --overwrite or a new name")
         stored, stored_study = self.stored_study()
-        pairs = [(name, getattr(stored, name), getattr(config, name)) for name in FIELDS]
-        pairs += [(name, getattr(stored_study, name), getattr(study, name)) for name in STUDY_FIELDS]
-        changed = {
-            name: f"{name} {to_text(name, old)} -> {to_text(name, new)}"
-            for name, old, new in pairs
-            if name not in (*NOT_PART_OF_A_STUDY, *PLACES) and old != new and new != "auto"
-        }
+        but = (*NOT_PART_OF_A_STUDY, *PLACES)
+        changed = changes(FIELDS, stored, config, but) | changes(STUDY_FIELDS, stored_study, study, but)
         if not changed.keys() <= ({*EXTENDED} if study.extend else set()):
             extend = "--extend, which goes on with them, " if changed.keys() <= {*EXTENDED} else ""
             raise RunFolderError(
