@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hpjax import build, evaluation, metrics, resolve
+from hpjax import build, evaluation, resolve
 from hpjax.batch import Examples
 from hpjax.config import Config
 from hpjax.data import Dataset
@@ -24,13 +24,11 @@ class Curve:
     Attributes:
       steps: where it was looked at.
       losses: mean training loss since the look before; NaN from where it diverged.
-      metrics: likewise, the training metrics by name.
       seconds: since the first look began, at each.
     """
 
     steps: list[int] = dataclasses.field(default_factory=list)
     losses: list[float] = dataclasses.field(default_factory=list)
-    metrics: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     seconds: list[float] = dataclasses.field(default_factory=list)
 
     @property
@@ -112,15 +110,11 @@ class Bench:
             if len(reports) > 1:
                 jax.block_until_ready(reports[-2][1])
         jax.block_until_ready(reports[-1][1])
-        scale = self.dataset.target_scale
         for look, (seconds, given) in enumerate(reports, 1):
             found = jax.device_get(given)
             for lane, curve in enumerate(curves):
                 curve.steps.append(look * every)
                 finite = found["diverged_at"][lane] == RUNNING
                 curve.losses.append(float(found["loss"][lane]) if finite else math.nan)
-                for name in self.program.trial.logged[1:]:
-                    value = metrics.finish(name, found[name][lane], scale) if finite else math.nan
-                    curve.metrics.setdefault(name, []).append(float(value))
                 curve.seconds.append(seconds)
         return states, curves

@@ -47,10 +47,10 @@ def confirm(context: Context, name: str, found: Mapping[str, Any], rate: float) 
         enqueue=str(context.path / ENQUEUED),
         study=str(context.path / "confirm"),
     )
-    return _finding(context, study, searched, found)
+    return _finding(context, study, found)
 
 
-def _finding(context: Context, study: Study, searched: Study, found: Mapping[str, Any]) -> Finding:
+def _finding(context: Context, study: Study, found: Mapping[str, Any]) -> Finding:
     best, objective = study.best, study.objective
     tables = {"trials": study.columns()}
     if best is None:

@@ -116,14 +116,14 @@ def _search(
     study = run_sweep(
         config, dict(space), callback=late, trials=trials, sampler=sampler, scheduler="asha", study=str(context.path / name)
     )
-    return _finding(context, name, study, dict(space), steps, trials)
+    return _finding(name, study, dict(space), steps, trials)
 
 
 def _trials(rate: float, seconds: float, steps: int) -> int:
     return max(LEAST_TRIALS, min(MOST_TRIALS, int(rate * seconds / (steps * STOPPED_SHARE))))
 
 
-def _finding(context: Context, name: str, study: Study, space: dict[str, str], steps: int, trials: int) -> Finding:
+def _finding(name: str, study: Study, space: dict[str, str], steps: int, trials: int) -> Finding:
     ended = [record for record in study.records if record.status in ENDED]
     diverged = sum(record.status == "diverged" for record in ended)
     tables = {"trials": study.columns()}
