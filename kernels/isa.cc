@@ -1,8 +1,7 @@
 // Compiled once for each instruction set, with its name and sizes as macros (CMakeLists.txt).
-#include "bf16.h"
+#include "arithmetic.h"
 #include "simd/attention.h"
 #include "simd/norm.h"
-#include "simd/perceptron.h"
 #include "simd/update.h"
 
 #define HPJAX_TEXT(x) #x
@@ -11,8 +10,8 @@
 namespace hpjax::HPJAX_ISA {
 
 extern const Operators OPERATORS;
-const Operators OPERATORS = {HPJAX_QUOTED(HPJAX_ISA), either_matmul, pullback, either_conv_forward, either_conv_backward, update,
+const Operators OPERATORS = {HPJAX_QUOTED(HPJAX_ISA), best_matmul, pullback, best_conv_forward, best_conv_backward, update,
                              attention_forward, attention_backward, norm_forward, norm_backward,
-                             perceptron_forward, perceptron_backward};
+                             best_perceptron_forward, best_perceptron_backward};
 
 }  // namespace hpjax::HPJAX_ISA

@@ -76,9 +76,9 @@ def derivative(name: str, x: np.ndarray) -> np.ndarray:
 
 @DRAWN
 @given(
-    rows=st.integers(1, 40),
-    columns=st.integers(1, 70),
-    depth=st.sampled_from([1, 2, 7, 31, 64, 255, 256, 257, 600]),
+    rows=st.one_of(st.integers(1, 40), st.sampled_from([128, 255, 300])),
+    columns=st.integers(1, 140),
+    depth=st.sampled_from([1, 2, 7, 31, 64, 127, 129, 256, 257, 600]),
     across=st.tuples(st.booleans(), st.booleans()),
     activation=st.sampled_from(list(ACTIVATIONS)),
 )
@@ -290,10 +290,11 @@ def test_one_dimension_is_a_picture_of_one_row_bit_for_bit(instructions, rng):
 
 
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
-def test_nan_and_infinity_travel_through_products(instructions, rng, special):
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(7, 13, 18), (40, 150, 70)])
+def test_nan_and_infinity_travel_through_products(instructions, rng, special, rows, inputs, outputs):
     """To the sums that they are a term of, and to no other; 0 times infinity is NaN."""
     for place in range(3):
-        arrays = [normal(rng, 7, 13), normal(rng, 13, 18), normal(rng, 18)]
+        arrays = [normal(rng, rows, inputs), normal(rng, inputs, outputs), normal(rng, outputs)]
         arrays[0][3] = 0
         arrays[place][(2, 5)[-arrays[place].ndim :]] = special
         x, kernel, bias = (a.astype(float) for a in arrays)
@@ -301,11 +302,25 @@ def test_nan_and_infinity_travel_through_products(instructions, rng, special):
             expected = x @ kernel + bias
         y, pullback = jax.vjp(dense, *arrays)
         assert_alike(y, expected)
-        cotangent = normal(rng, 7, 18)
+        cotangent = normal(rng, rows, outputs)
         cotangent[6, 17] = special
         with np.errstate(invalid="ignore"):
             gradients = cotangent.astype(float) @ kernel.T, x.T @ cotangent.astype(float), cotangent.astype(float).sum(0)
         jax.tree.map(assert_alike, pullback(cotangent), gradients)
+
+
+@pytest.mark.parametrize("size", [1e-28, 1e28, 3e38])
+def test_products_of_very_small_and_very_large_numbers(instructions, rng, size):
+    """Of the largest, too, which are infinite as a bfloat16."""
+    x, kernel = normal(rng, 40, 70), normal(rng, 70, 33)
+    x = np.clip(x, -1, 1) * np.float32(size)
+    x[3, 5] = np.sign(x[3, 5]) * np.float32(min(size, 1) * np.finfo(np.float32).max)
+    kernel /= np.float32(70)
+    left, right = x.astype(float), kernel.astype(float)
+    assert relative(dense(x, kernel), left @ right, left**2 @ right**2) < bound(70)
+    with np.errstate(over="ignore"):
+        expected = (left @ (100 * right)).astype(np.float32)
+    assert not np.isfinite(np.asarray(dense(x, kernel * 100))[~np.isfinite(expected)]).any()
 
 
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])

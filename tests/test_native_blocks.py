@@ -152,11 +152,12 @@ def test_layer_norms_and_their_gradients(instructions, rng, rows, features, adde
     scaled = cotangent.astype(float) * scale
     inside = scaled - scaled.mean(1, keepdims=True) - normed * (scaled * normed).mean(1, keepdims=True)
     expected = (normed * scale + bias, inverse * inside + through, (cotangent * normed).sum(0), cotangent.sum(0))
-    # Few features cancel: an error is that of the terms. Beside a large mean the input's last digits are all there is.
-    terms = (scale, inverse * scaled, cotangent, cotangent)
-    limit = bound(max(rows, features)) * (1 + 100 * float(inverse.max()) * large)
+    # Few features cancel: an error is that of the terms. Beside a mean that is large for the deviation the input's last
+    # digits are all there is: what is centred has lost so many.
+    lost = 1 + np.abs(total).max(1, keepdims=True) * inverse
+    terms = (scale * lost, inverse * scaled * lost, cotangent * lost, cotangent)
     for found, right, term in zip((y, to_x, *to), expected, terms, strict=True):
-        assert distance(found, right, np.linalg.norm(right) + np.linalg.norm(term)) < limit
+        assert distance(found, right, np.linalg.norm(right) + np.linalg.norm(term)) < bound(max(rows, features))
 
 
 def test_layer_norm_alone_is_that_of_a_sum(instructions, rng):
@@ -179,7 +180,7 @@ def test_layer_norm_alone_is_that_of_a_sum(instructions, rng):
 @DRAWN
 @given(
     rows=st.one_of(st.integers(1, 40), st.integers(120, 300)),
-    inputs=st.integers(1, 40),
+    inputs=st.integers(1, 70),
     hidden=st.one_of(st.integers(1, 70), st.integers(120, 270)),
     outputs=st.integers(1, 50),
     activation=st.sampled_from(["none", "tanh", "gelu", "silu"]),
@@ -227,15 +228,16 @@ def test_a_perceptron_of_relu_keeps_its_zeros(instructions, rng):
         perceptron(*arrays[:3], arrays[3][1:], arrays[4], "relu")
 
 
-def test_numbers_that_are_none_stay_in_their_row_of_a_perceptron(instructions, rng):
-    shapes = ((9, 5), (5, 33), (33,), (33, 7), (7,))
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(9, 5, 7), (150, 32, 40)])
+def test_numbers_that_are_none_stay_in_their_row_of_a_perceptron(instructions, rng, rows, inputs, outputs):
+    shapes = ((rows, inputs), (inputs, 33), (33,), (33, outputs), (outputs,))
     arrays = [normal(rng, *shape) for shape in shapes]
     arrays[0][4, 2] = np.nan
     for activation in ACTIVATIONS:
         y, pullback = jax.vjp(lambda x, a=activation: perceptron(x, *arrays[1:], a), arrays[0])
-        assert np.isnan(y[4]).all() and np.isnan(y).sum() == 7
+        assert np.isnan(y[4]).all() and np.isnan(y).sum() == outputs
         # A comparison with NaN is false: relu lets no gradient through there.
-        assert activation in ("relu", "none") or np.isnan(pullback(jnp.ones((9, 7)))[0][4]).all()
+        assert activation in ("relu", "none") or np.isnan(pullback(jnp.ones((rows, outputs)))[0][4]).all()
 
 
 def test_lanes_give_the_bits_of_one(rng):

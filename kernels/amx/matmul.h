@@ -4,15 +4,16 @@
 
 namespace hpjax::HPJAX_ISA {
 
-// What follows the sums [high, wide] of a block, which stand `stride` floats apart: bias and activation.
+// What follows the sums [high, wide] of a block, which stand `stride` floats apart: what stood there, bias and activation.
 static void finish_block(const Matmul& m, const float* sums, int64_t stride, int64_t row, int64_t column, int64_t high,
-                         int64_t wide) {
+                         int64_t wide, bool add = false) {
   for (int64_t j = 0; j < wide; j += W) {
     const int64_t valid = wide - j;
     const V bias = m.bias ? load_part(m.bias + column + j, valid) : V{};
     for (int64_t i = 0; i < high; ++i) {
       const int64_t at = (row + i) * m.columns + column + j;
       V y = load(sums + i * stride + j);
+      if (add) y += load_part(m.c + at, valid);
       if (m.bias) y += bias;
       if (m.before) store_part(m.before + at, y, valid);
       store_part(m.c + at, activate(m.activation, y), valid);

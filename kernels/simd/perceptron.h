@@ -8,32 +8,43 @@ constexpr int64_t STRETCH_ROWS = 128;
 
 enum PerceptronPlace { TO_HIDDEN = 2, TO_END, VALUES, INSIDE };
 
-static const float* packed_whole(const float* b, bool transposed, int64_t depth, int64_t columns, int place) {
-  float* to = scratch(place, static_cast<size_t>(packed_size(columns, depth)));
-  for (int64_t from = 0; from < depth; from += DEPTH)
-    pack(b, transposed, depth, columns, from, smaller(DEPTH, depth - from), to + packed_size(columns, from));
-  return to;
-}
+// How products are done here, by vectors: `pack` makes op(b) ready in a place of scratch, `product` multiplies by it, or by
+// m.b. None of them fails; see ByTriples.
+struct ByVectors {
+  static bool pack(const float* b, bool transposed, int64_t depth, int64_t columns, int place) {
+    float* to = scratch(place, static_cast<size_t>(packed_size(columns, depth)));
+    for (int64_t from = 0; from < depth; from += DEPTH)
+      hpjax::HPJAX_ISA::pack(b, transposed, depth, columns, from, smaller(DEPTH, depth - from), to + packed_size(columns, from));
+    return true;
+  }
+  static bool product(const Matmul& m, int place) {
+    const float* packed = scratch(place, static_cast<size_t>(packed_size(m.columns, m.depth)));
+    for (int64_t from = 0; from < m.depth; from += DEPTH)
+      block(m, from, smaller(DEPTH, m.depth - from), packed + packed_size(m.columns, from));
+    return true;
+  }
+  static bool product(const Matmul& m) {
+    matmul(m);
+    return true;
+  }
+};
 
-static void packed_product(const Matmul& m, const float* packed) {
-  for (int64_t from = 0; from < m.depth; from += DEPTH)
-    block(m, from, smaller(DEPTH, m.depth - from), packed + packed_size(m.columns, from));
-}
-
-static void perceptron_forward(const PerceptronForward& p) {
-  const float* first = packed_whole(p.kernel, false, p.inputs, p.hidden, TO_HIDDEN);
-  const float* second = packed_whole(p.out_kernel, false, p.hidden, p.outputs, TO_END);
+template <class Products>
+static bool perceptron_forward(const PerceptronForward& p) {
+  if (!Products::pack(p.kernel, false, p.inputs, p.hidden, TO_HIDDEN)) return false;
+  if (!Products::pack(p.out_kernel, false, p.hidden, p.outputs, TO_END)) return false;
   float* values = scratch(VALUES, static_cast<size_t>(smaller(STRETCH_ROWS, p.rows) * p.hidden));
   for (int64_t i = 0; i < p.rows; i += STRETCH_ROWS) {
     Matmul m{};
     m.rows = smaller(STRETCH_ROWS, p.rows - i), m.columns = p.hidden, m.depth = p.inputs;
     m.a = p.x + i * p.inputs, m.bias = p.bias, m.activation = p.activation, m.c = values;
     m.before = p.before ? p.before + i * p.hidden : nullptr;
-    packed_product(m, first);
+    if (!Products::product(m, TO_HIDDEN)) return false;
     m.columns = p.outputs, m.depth = p.hidden;
     m.a = values, m.bias = p.out_bias, m.activation = NONE, m.c = p.y + i * p.outputs, m.before = nullptr;
-    packed_product(m, second);
+    if (!Products::product(m, TO_END)) return false;
   }
+  return true;
 }
 
 // From what went into the activation and its result's cotangent, the result again and the cotangent of what went in.
@@ -62,9 +73,10 @@ static void inside(Activation a, int64_t rows, int64_t columns, const float* bef
   }
 }
 
-static void perceptron_backward(const PerceptronBackward& p) {
-  const float* first = packed_whole(p.out_kernel, true, p.outputs, p.hidden, TO_HIDDEN);
-  const float* second = packed_whole(p.kernel, true, p.hidden, p.inputs, TO_END);
+template <class Products>
+static bool perceptron_backward(const PerceptronBackward& p) {
+  if (!Products::pack(p.out_kernel, true, p.outputs, p.hidden, TO_HIDDEN)) return false;
+  if (!Products::pack(p.kernel, true, p.hidden, p.inputs, TO_END)) return false;
   const size_t size = static_cast<size_t>(smaller(STRETCH_ROWS, p.rows) * p.hidden);
   float *values = scratch(VALUES, size), *cotangents = scratch(INSIDE, size);
   for (int64_t n = 0; n < p.hidden; ++n) p.to_bias[n] = 0;
@@ -74,17 +86,18 @@ static void perceptron_backward(const PerceptronBackward& p) {
     const float *x = p.x + i * p.inputs, *cotangent = p.cotangent + i * p.outputs;
     Matmul m{};
     m.rows = rows, m.columns = p.hidden, m.depth = p.outputs, m.a = cotangent, m.c = cotangents;
-    packed_product(m, first);
+    if (!Products::product(m, TO_HIDDEN)) return false;
     inside(p.activation, rows, p.hidden, p.before + i * p.hidden, values, cotangents, p.to_bias);
     m.columns = p.inputs, m.depth = p.hidden, m.a = cotangents, m.c = p.to_x + i * p.inputs;
-    packed_product(m, second);
+    if (!Products::product(m, TO_END)) return false;
     m.transpose_a = true, m.accumulate = i > 0, m.depth = rows;
     m.rows = p.inputs, m.columns = p.hidden, m.a = x, m.b = cotangents, m.c = p.to_kernel;
-    matmul(m);
+    if (!Products::product(m)) return false;
     m.rows = p.hidden, m.columns = p.outputs, m.a = values, m.b = cotangent, m.c = p.to_out_kernel;
-    matmul(m);
+    if (!Products::product(m)) return false;
     pullback(Pullback{rows, p.outputs, NONE, nullptr, cotangent, nullptr, p.to_out_bias}, i > 0);
   }
+  return true;
 }
 
 }  // namespace hpjax::HPJAX_ISA
