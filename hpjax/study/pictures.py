@@ -1,5 +1,6 @@
 """Pictures of a study: the objective against each hyperparameter, the learning curves, and maps of two hyperparameters."""
 
+import importlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,7 +19,13 @@ from hpjax.study.records import SettingSummary, TrialRecord
 MOST_MAPPED = 3
 """Hyperparameters of which every pair has its map; of more only the pair that tells most."""
 
-__all__ = ["against", "draw_all", "heat_map", "learning_curves"]
+__all__ = ["against", "draw_all", "heat_map", "learning_curves", "prepare"]
+
+
+def prepare() -> None:
+    """Loads what drawing needs, which takes most of a second: to be done while programs compile."""
+    importlib.import_module("matplotlib.backends.backend_agg")
+    importlib.import_module("matplotlib.collections")
 
 
 def draw_all(

@@ -5,13 +5,14 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from threading import Thread
 from typing import Any
 
 from hpjax.checkpoints import Checkpoints
 from hpjax.errors import RunFolderError
 from hpjax.interrupt import Interrupt
 from hpjax.runfolder import CHECKPOINTS, EVENTS, PARAMS
-from hpjax.study import extending, kept, replay, snapshot, table
+from hpjax.study import extending, kept, pictures, replay, snapshot, table
 from hpjax.study.engine import Engine
 from hpjax.study.folder import END, JOURNAL, StudyFolder
 from hpjax.study.hparams import HParams
@@ -92,6 +93,9 @@ def train(
     with contextlib.ExitStack() as stack:
         # Before the checkpoint is taken up, which compiles: a signal that comes meanwhile is heard too.
         interrupt = stack.enter_context(Interrupt(leave_at_second))
+        loading = Thread(target=pictures.prepare)
+        loading.start()
+        stack.callback(loading.join)
         checkpoints = Checkpoints(folder.path / CHECKPOINTS, keep_newest=1, keep_best=0)
         stack.callback(checkpoints.close)
         size = _restore(engine, checkpoints, folder, setup, view)
