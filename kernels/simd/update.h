@@ -85,31 +85,42 @@ static void clip(const Update& u, Part& part) {
   part.clip = squares;
 }
 
+// Whether the pass of norms writes the new moments, so that the step reads them instead of making them again. Those that
+// are rounded it does not: a step is made of what they were before.
+template <Rule R, class Kept>
+constexpr bool MADE_FIRST = R == LAMB && sizeof(Kept) == sizeof(float);
+
 template <Rule R, class Kept>
 static void trust(const Update& u, Part& part) {
   const Parameter& p = u.parameters[part.parameter];
   const Prepared prepared(u.rates, p, u.scales[part.parameter]);
   const Adam adam(u.rates, p);
   const Kept *first = static_cast<const Kept*>(p.first), *second = static_cast<const Kept*>(p.second);
-  double squares[2] = {};
-  V weights = V{}, others = V{};
+  Kept *new_first = static_cast<Kept*>(p.new_first), *new_second = static_cast<Kept*>(p.new_second);
+  double squares[3] = {};
+  V weights = V{}, others = V{}, gradients = V{};
   over(
       part,
       [&](int64_t i, int64_t n) __attribute__((always_inline)) {
-        const V w = load_part(p.weight + i, n), g = prepare(prepared, load_part(p.gradient + i, n) * prepared.share, w);
+        const V w = load_part(p.weight + i, n), raw = load_part(p.gradient + i, n) * prepared.share;
+        const V g = prepare(prepared, raw, w);
         V other = g;
         if (R == LAMB) {
           const V mean = adam.first(load_buffer(first + i, n), g), square = adam.second(load_buffer(second + i, n), g);
           other = first_of(adam.step(mean, square, w), n);
+          if (MADE_FIRST<R, Kept>) {
+            store_buffer(new_first + i, mean, n, U{}), store_buffer(new_second + i, square, n, U{});
+            gradients += raw * raw;
+          }
         }
         weights += w * w, others += other * other;
       },
-      [&]() __attribute__((always_inline)) { add(squares[0], weights), add(squares[1], others); });
-  part.trust[0] = squares[0], part.trust[1] = squares[1];
+      [&]() __attribute__((always_inline)) { add(squares[0], weights), add(squares[1], others), add(squares[2], gradients); });
+  part.trust[0] = squares[0], part.trust[1] = squares[1], part.sums[0] = squares[2];
 }
 
-// `Kept` is float, or uint16_t for bfloat16.
-template <Rule R, class Kept>
+// `Kept` is float, or uint16_t for bfloat16; with MADE the moments are made already, and the gradients' squares summed.
+template <Rule R, class Kept, bool MADE = false>
 static void step(const Update& u, Part& part) {
   const Rates& r = u.rates;
   const Parameter& p = u.parameters[part.parameter];
@@ -128,7 +139,7 @@ static void step(const Update& u, Part& part) {
   over(
       part,
       [&](int64_t i, int64_t n) __attribute__((always_inline)) {
-        const V w = load_part(p.weight + i, n), mean = load_part(p.gradient + i, n) * prepared.share;
+        const V w = load_part(p.weight + i, n), mean = MADE ? V{} : load_part(p.gradient + i, n) * prepared.share;
         V g = prepare(prepared, mean, w), d = V{};
         const U random = sizeof(Kept) == sizeof(float) ? U{} : random_bits(key, i);
         if (R == SGD) d = learning_rate * g;
@@ -142,7 +153,8 @@ static void step(const Update& u, Part& part) {
           d = beta1 * load_buffer(first + i, n) + learning_rate * own;
           store_buffer(new_first + i, d, n, random & 0xffffu);
         }
-        if (R == ADAM || R == LAMB) {
+        if (MADE) d = first_of(learning_rate * adam.step(load_buffer(new_first + i, n), load_buffer(new_second + i, n), w), n);
+        if ((R == ADAM || R == LAMB) && !MADE) {
           const V m = adam.first(load_buffer(first + i, n), g), s = adam.second(load_buffer(second + i, n), g);
           store_buffer(new_first + i, m, n, random & 0xffffu);
           store_buffer(new_second + i, s, n, random >> 16);
@@ -154,13 +166,14 @@ static void step(const Update& u, Part& part) {
         gradients += mean * mean, weights += next * next, steps += d * d;
       },
       [&]() __attribute__((always_inline)) { add(sums[0], gradients), add(sums[1], weights), add(sums[2], steps); });
-  for (int k = 0; k < 3; ++k) part.sums[k] = sums[k];
+  for (int k = MADE; k < 3; ++k) part.sums[k] = sums[k];
 }
 
 template <Rule R, class Kept = float>
 static void update(const Update& u, Pass pass, Part& part) {
   if (pass == CLIP) return clip(u, part);
-  if (pass == STEP) return step<R, Kept>(u, part);
+  const bool made = MADE_FIRST<R, Kept> && u.parameters[part.parameter].layerwise;
+  if (pass == STEP) return made ? step<R, Kept, MADE_FIRST<R, Kept>>(u, part) : step<R, Kept>(u, part);
   if (R == LARS || R == LAMB) trust<R, Kept>(u, part);
 }
 
