@@ -4,7 +4,8 @@ import functools
 import importlib
 import inspect
 import typing
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
+from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from jax.typing import ArrayLike as Scalar
@@ -23,6 +24,16 @@ class Setting(NamedTuple):
     name: str
     default: Any
     traced: bool
+
+
+class _Known(NamedTuple):
+    """What a registry has found out about an entry: a study asks for it again with every trial."""
+
+    entry: Callable[..., Any]
+    settings: Mapping[str, Any]
+    traced: tuple[str, ...]
+    static: tuple[str, ...]
+    own: Mapping[str, Any]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -50,6 +61,7 @@ class Registry(Generic[F]):
         self._entries: dict[str, F] = {}
         # Apart: what one run imports is no part of another run in this process.
         self._imported: dict[str, F] = {}
+        self._known: dict[str, _Known] = {}
 
     def register(self, entry: F) -> F:
         """Decorator: adds a function under its own name."""
@@ -83,21 +95,21 @@ class Registry(Generic[F]):
             self._imported[name] = self._checked(name, self._load(name))
         return self._imported[name]
 
-    def settings(self, name: str) -> dict[str, Any]:
+    def settings(self, name: str) -> Mapping[str, Any]:
         """Returns the entry's keyword-only parameters with their defaults (`REQUIRED` if none)."""
-        return {setting.name: setting.default for setting in self._parameters(name)}
+        return self._about(name).settings
 
     def traced(self, name: str) -> tuple[str, ...]:
         """Returns the names of the entry's traced settings."""
-        return tuple(setting.name for setting in self._parameters(name) if setting.traced)
+        return self._about(name).traced
 
     def static(self, name: str) -> tuple[str, ...]:
         """Returns the names of the entry's other settings."""
-        return tuple(setting.name for setting in self._parameters(name) if not setting.traced)
+        return self._about(name).static
 
-    def own(self, name: str) -> dict[str, Any]:
+    def own(self, name: str) -> Mapping[str, Any]:
         """Returns those of the entry's settings that are no flags, with their defaults."""
-        return {setting: default for setting, default in self.settings(name).items() if setting not in FIELDS}
+        return self._about(name).own
 
     def default(self, name: str, parameter: str) -> Any:
         """Returns the default of any parameter of the entry (`REQUIRED` if none)."""
@@ -120,6 +132,20 @@ class Registry(Generic[F]):
             signature.bind(*arguments, **given)
         except TypeError as error:
             raise errors.ConfigError(f"{self.kind} '{name}' is not called as ({', '.join(arguments)}): {error}") from None
+
+    def _about(self, name: str) -> _Known:
+        entry, known = self.get(name), self._known.get(name)
+        if known is None or known.entry is not entry:
+            parameters = self._parameters(name)
+            settings = {setting.name: setting.default for setting in parameters}
+            known = self._known[name] = _Known(
+                entry,
+                MappingProxyType(settings),
+                tuple(setting.name for setting in parameters if setting.traced),
+                tuple(setting.name for setting in parameters if not setting.traced),
+                MappingProxyType({name: default for name, default in settings.items() if name not in FIELDS}),
+            )
+        return known
 
     def _parameters(self, name: str) -> tuple[Setting, ...]:
         entry = self.get(name)

@@ -181,8 +181,9 @@ def traced(config: Config, length: Lengths) -> dict[str, Any]:
         for name in dict.fromkeys((*registry.names(), *chosen(config, part))):
             defaults = registry.settings(name)
             for setting in registry.traced(name):
-                given = getattr(config, setting) if setting in FIELDS else owned.get(setting)
-                values.setdefault(setting, _scalar(setting, defaults[setting] if given is None else given))
+                if setting not in values:
+                    given = getattr(config, setting) if setting in FIELDS else owned.get(setting)
+                    values[setting] = _scalar(setting, defaults[setting] if given is None else given)
     for setting in ALWAYS_TRACED:
         values.setdefault(setting, np.float32(getattr(config, setting) or 0.0))
     values["first_accumulation"] = values["accumulation"]
