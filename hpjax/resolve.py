@@ -1,12 +1,13 @@
 """From the settings a person gave to the settings that run: names found, defaults filled in, lengths in steps."""
 
+import math
 import os
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from hpjax import inert, inspection, losses, metrics, schedules, scheduling
+from hpjax import inert, inspection, losses, metrics, presets, schedules, scheduling
 from hpjax import lengths as lengths_lib
 from hpjax.config import FIELDS, Config, converted, optional
 from hpjax.data import AUGMENTATIONS, DATASETS
@@ -32,6 +33,9 @@ PARTS: dict[str, Registry[Any]] = {
 }
 TRACED_PARTS = ("augment", "model", "optimizer", "loss")
 """Parts whose traced settings are scalars by name; schedules have a table of their own."""
+
+BASE_BATCH_SIZE = 256
+"""Examples of the batch that a scaled learning rate is for, unless they are given: Goyal et al. (2017)."""
 
 ALWAYS_TRACED = ("weight_decay", "stochastic_depth_rate", "dropout_rate", "mixup_alpha", "ema_decay", "sam_rho")
 """Settings that the trial reads whichever parts it has: 0 where they are not set."""
@@ -68,11 +72,15 @@ def resolve(config: Config) -> Config:
       ConfigError: an unknown name, a setting that none of the chosen parts uses, one that is missing, or sizes that
         do not divide.
     """
-    config = _for_task(config)
+    config = _for_task(presets.apply(config))
     filled = _part_settings(config)
     if config.learning_rate is None:
         default = OPTIMIZERS.default(config.optimizer, "learning_rate")
         filled["learning_rate"] = _default("learning_rate", default, f"optimizer '{config.optimizer}'")
+    if config.lr_scaling != "none":
+        filled["base_batch_size"] = config.base_batch_size or BASE_BATCH_SIZE
+    elif config.base_batch_size is not None:
+        raise ConfigError(f"base_batch_size is {config.base_batch_size}, but lr_scaling is none: give both or neither")
     for place in ("data_dir", "run_dir", "init_from"):
         path = filled.get(place, getattr(config, place))
         filled[place] = None if path is None else os.path.expanduser(path)
@@ -107,6 +115,19 @@ def resolve(config: Config) -> Config:
     objective(config)
     inert.check(config, owned)
     return config.replace(**inspection.filled(config))
+
+
+def learning_rate(config: Config) -> float:
+    """Returns a resolved config's peak learning rate, that of its batch.
+
+    Source: Goyal et al., Accurate, Large Minibatch SGD (2017), section 2.1 (linear); Krizhevsky, One Weird Trick for
+    Parallelizing Convolutional Neural Networks (2014), section 5 (sqrt).
+    """
+    rate = float(config.learning_rate or 0.0)
+    if config.lr_scaling == "none":
+        return rate
+    larger = config.batch_size / (config.base_batch_size or BASE_BATCH_SIZE)
+    return rate * (larger if config.lr_scaling == "linear" else math.sqrt(larger))
 
 
 def objective(config: Config) -> Objective:
@@ -172,7 +193,7 @@ def traced(config: Config, length: Lengths) -> dict[str, Any]:
         "seed": np.uint32(config.seed),
         "data_seed": np.uint32(config.data_seed or 0),
         "fold": np.int32(config.fold),
-        "learning_rate": np.float32(config.learning_rate),
+        "learning_rate": np.float32(learning_rate(config)),
         **schedules.pack(length.schedules),
     }
     owned = own(config)

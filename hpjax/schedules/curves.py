@@ -52,7 +52,11 @@ def curves(config: Config, epoch_examples: int | None = None) -> Curves:
         epoch_examples = build.load(config).splits["train"][1] if _in_epochs(config) else INT32_MAX
     length, notes = resolve.lengths(config, epoch_examples)
     plans = length.schedules
-    peaks = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay, "batch_size": config.batch_size}
+    peaks = {
+        "learning_rate": resolve.learning_rate(config),
+        "weight_decay": config.weight_decay,
+        "batch_size": config.batch_size,
+    }
     peaks["momentum"] = next(iter(scheduling.momenta(config).values()), None)
     steps = _points(length.train_steps, [segment.start for segments in plans.values() for segment in segments])
     found = np.asarray(_factors(np.pad(steps.astype(np.int32), (0, MOST_POINTS - len(steps))), pack(plans)), np.float64)

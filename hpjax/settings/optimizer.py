@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from hpjax.settings.fields import FRACTION, NOT_NEGATIVE, POSITIVE, Domain, choice, setting
+from hpjax.settings.fields import AT_LEAST_1, FRACTION, NOT_NEGATIVE, POSITIVE, Domain, choice, setting
 
 LIMIT: Domain = (lambda v: v == math.inf or POSITIVE[0](v), "a number > 0 (float32: 1.2e-38 to 3.4e38), or inf for none")
 FEW: Domain = (lambda v: 1 <= v <= 30, "a whole number in [1, 30]")
@@ -17,6 +17,12 @@ class OptimizerSettings:
 
     optimizer: str = setting("momentum", "optimizer: a registered name, optax:NAME or package.module:function", main=True)
     learning_rate: float | None = setting(None, "peak learning rate (default: the optimizer's)", POSITIVE, main=True)
+    lr_scaling: str = setting(
+        "none",
+        "how learning_rate, that of base_batch_size, grows with batch_size: linear (SGD), sqrt (Adam)",
+        choice("none", "linear", "sqrt"),
+    )
+    base_batch_size: int | None = setting(None, "examples of the batch that learning_rate is for (default: 256)", AT_LEAST_1)
     momentum: float | None = setting(None, "momentum", FRACTION, main=True)
     nesterov: bool | None = setting(None, "muon with Nesterov's momentum")
     beta1: float | None = setting(

@@ -54,4 +54,9 @@ class TrainingSettings:
         AT_LEAST_2,
     )
     fold: int = setting(0, "which of the folds is the validation split", AT_LEAST_0)
+    preset: str | None = setting(
+        None,
+        "published settings for large batches, by batch_size, where they are not given: lars_imagenet",
+        choice("lars_imagenet"),
+    )
     set: tuple[str, ...] = setting((), "settings of a part of your own that are no flags: name=value,name=value")
