@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from hpjax.data.augment import augment
+from hpjax.data.folds import Tables
 from hpjax.data.mixup import mixup_lambda, partner_seed
-from hpjax.data.order import GENERATOR, example_index
+from hpjax.data.order import GENERATOR, example_index, index_in
 
 AUGMENT, MIXUP = 2, 3
 """What is folded into a trial's key for augmentation and for mixup; 0 is for initial parameters, 1 for the model."""
@@ -23,11 +24,13 @@ class Examples(NamedTuple):
       y: targets [examples, ...]; or int32 [examples], the first token of each example of a language data set.
       initial: variables to begin with where a run does not begin with random ones, nested dicts by collection; None or a
         part of them.
+      folds: of a data set with folds of its own what they are; else None.
     """
 
     x: jax.Array
     y: jax.Array
     initial: Mapping[str, object] | None = None
+    folds: Tables | None = None
 
 
 class Read(NamedTuple):
@@ -81,6 +84,7 @@ class Reader:
       augment_settings: their static settings.
       mixup: whether examples are mixed.
       fold_size: examples of a fold of cross-validation, which the training split leaves out; 0 without.
+      own_rounds: rounds that mix the examples of folds of the data's own (`Folds.rounds`); 0 without such folds.
     """
 
     task: str = "classification"
@@ -93,9 +97,12 @@ class Reader:
     augment_settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     mixup: bool = False
     fold_size: int = 0
+    own_rounds: int = 0
 
     def read(self, examples: Examples, index: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns the inputs and targets of examples: index int32 [batch]."""
+        """Returns the inputs and targets of examples, of folds of the data's own of their entries: index int32 [batch]."""
+        if self.own_rounds:
+            return self._entries(examples, index)
         if self.window is not None:
             places = examples.y[index][:, None] + jnp.arange(self.window + 1)[None, :]
             tokens = examples.x[places].astype(jnp.int32)
@@ -106,6 +113,17 @@ class Reader:
         x = examples.x[index]
         return (x.astype(jnp.int32) if self.tokens else self.inputs(x)), y
 
+    def _entries(self, examples: Examples, index: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns the inputs and targets of entries, standardised by the fold that each is of."""
+        folds = examples.folds
+        assert folds is not None
+        row, fold = folds.rows[index], folds.fold[index]
+        x, y = examples.x[row], examples.y[row]
+        if self.task == "regression":
+            y = y.reshape(y.shape[0], -1) * folds.target_scale[fold] + folds.target_shift[fold]
+        wide = (-1, *(1,) * (x.ndim - 2), x.shape[-1])
+        return x * folds.scale[fold].reshape(wide) + folds.shift[fold].reshape(wide), y
+
     def inputs(self, x: jax.Array) -> jax.Array:
         """Returns the model's inputs; a scale and shift for each channel go with the last axis."""
         scale, shift = (
@@ -113,14 +131,21 @@ class Reader:
         )
         return x.astype(jnp.float32) * scale + shift
 
-    def order(self, position: jax.Array, values: Mapping[str, jax.Array], seed: jax.Array) -> jax.Array:
+    def order(
+        self, position: jax.Array, values: Mapping[str, jax.Array], seed: jax.Array, folds: Tables | None = None
+    ) -> jax.Array:
         """Returns which examples stand at places of a stream through the training split: int32 [batch].
 
         Args:
           position: uint32 [batch].
           values: the trial's traced scalars.
           seed: of the stream's order.
+          folds: `Examples.folds`.
         """
+        if self.own_rounds:
+            assert folds is not None
+            fold = values["fold"]
+            return folds.start[fold] + index_in(folds.epoch(fold), self.own_rounds, position, seed)
         index = example_index(position, self.train_size, seed)
         if self.fold_size == 0:
             return index
@@ -139,11 +164,11 @@ class Reader:
 
     def gathered(self, values: Mapping[str, jax.Array], examples: Examples, position: jax.Array) -> Read:
         """Returns the examples at places of a stream, read: the same for all trials of one data seed and fold."""
-        x, y = self.read(examples, self.order(position, values, values["data_seed"]))
+        x, y = self.read(examples, self.order(position, values, values["data_seed"], examples.folds))
         if not self.mixup:
             return Read(x, y, position)
         # The partner is another example of the training split, not a neighbour in the batch: it depends on no device.
-        partner = self.order(position, values, partner_seed(values["data_seed"]))
+        partner = self.order(position, values, partner_seed(values["data_seed"]), examples.folds)
         return Read(x, y, position, *self.read(examples, partner))
 
     def prepared(self, values: Mapping[str, jax.Array], read: Read) -> Batch:

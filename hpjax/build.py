@@ -13,7 +13,7 @@ from flax import linen as nn
 from hpjax import devices, metrics, optimizers, resolve, schedules, scheduling
 from hpjax.batch import Examples, Reader
 from hpjax.config import Config
-from hpjax.data import DATASETS, Dataset, augment
+from hpjax.data import DATASETS, Dataset, augment, folds
 from hpjax.errors import ConfigError
 from hpjax.initial import Initial
 from hpjax.initial import load as load_initial
@@ -26,16 +26,23 @@ from hpjax.resolve import static_settings
 from hpjax.trial import Trial, TrialState, Values
 
 
-def load(config: Config) -> Dataset:
+def load(config: Config, dataset: Dataset | None = None) -> Dataset:
     """Returns the data set of a resolved config.
+
+    Args:
+      config: the config.
+      dataset: the data themselves, checked, where they are in memory already.
 
     Raises:
       DataError: it is missing or damaged.
       ConfigError: a split that the objective needs is empty.
     """
-    dataset = DATASETS.load(config.dataset, static_settings(config, "dataset"))
+    if dataset is None:
+        dataset = DATASETS.load(config.dataset, static_settings(config, "dataset"))
     if config.folds is not None:
         dataset = dataset.folded(config.folds, config.fold)
+    elif dataset.own_folds is not None:
+        dataset = dataclasses.replace(dataset, own_folds=None)
     most = max(len(dataset.y), Config().eval_batch_size)
     if config.eval_batch_size > most:
         raise ConfigError(f"eval_batch_size is {config.eval_batch_size}; expected at most {most}")
@@ -54,6 +61,7 @@ def trial(config: Config, dataset: Dataset) -> Trial:
     model = MODELS.get(config.model)(dataset.outputs, **static_settings(config, "model"))
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model '{config.model}' gave a {type(model).__name__}; expected a Linen or NNX module")
+    own = dataset.own_folds
     reader = Reader(
         task=dataset.task,
         train_size=dataset.splits["train"][1],
@@ -64,7 +72,8 @@ def trial(config: Config, dataset: Dataset) -> Trial:
         augment=config.augment,
         augment_settings=static_settings(config, "augment"),
         mixup=config.mixup_alpha is not None,
-        fold_size=0 if config.folds is None else dataset.splits["val"][1],
+        fold_size=0 if config.folds is None or own else dataset.splits["val"][1],
+        own_rounds=own.rounds if own else 0,
     )
     augment.check(config.augment, dataset.name, dataset.x.shape[1:])
     if reader.mixup and dataset.tokens:
@@ -91,7 +100,7 @@ def trial(config: Config, dataset: Dataset) -> Trial:
         observed=(name, best.maximise) if split == "val" and _is_mean(name) else ("loss", False),
         micro_batch_size=config.micro_batch_size or config.batch_size,
         eval_batch_size=config.eval_batch_size,
-        capacity=max(size for _, size in dataset.splits.values()),
+        capacity=folds.filled(len(dataset.y)) if own else max(size for _, size in dataset.splits.values()),
         share_batches=config.share_batches,
         native=config.native == "on",
         compute_dtype=config.compute_dtype,
@@ -110,10 +119,19 @@ def _rules(config: Config, params: Any) -> optimizers.Rules:
 def variables(part: Trial, dataset: Dataset) -> dict[str, Any]:
     """Returns the shapes of a model's variables: nested dicts by collection."""
 
-    def initial(examples: Examples) -> Any:
-        return part.model.init(jax.random.key(0), part.reader.read(examples, jnp.zeros(1, jnp.int32))[0])
+    def initial(data: Examples) -> Any:
+        return part.model.init(jax.random.key(0), part.reader.read(data, jnp.zeros(1, jnp.int32))[0])
 
-    return jax.eval_shape(initial, Examples(dataset.x, dataset.y))  # type: ignore[arg-type]
+    return jax.eval_shape(initial, examples(dataset))
+
+
+def examples(dataset: Dataset, initial: Initial | None = None) -> Examples:
+    """Returns what of a data set goes onto the devices, with the variables that a run begins with; NumPy arrays."""
+    begin = None if initial is None else initial.variables
+    if dataset.own_folds is None:
+        return Examples(dataset.x, dataset.y, begin)  # type: ignore[arg-type]
+    x, y = folds.fill(dataset.x), folds.fill(dataset.y)
+    return Examples(x, y, begin, dataset.own_folds.tables)  # type: ignore[arg-type]
 
 
 def initial(config: Config, dataset: Dataset) -> Initial | None:
@@ -146,16 +164,16 @@ def check_parts(config: Config, dataset: Dataset, scalars: Mapping[str, Any]) ->
     if config.batch_size_schedule is not None:
         _check_batch(config, scalars)
     part = dataclasses.replace(trial(config, dataset), data_axis=None)
-    examples = Examples(dataset.x, dataset.y)  # type: ignore[arg-type]
+    on_device = examples(dataset)
 
-    def outputs(examples: Examples) -> Any:
-        x, y = part.reader.read(examples, jnp.zeros(2, jnp.int32))
+    def outputs(data: Examples) -> Any:
+        x, y = part.reader.read(data, jnp.zeros(2, jnp.int32))
         return part.model.apply(part.model.init(jax.random.key(0), x), x), y
 
-    def tick(values: Values, examples: Examples) -> TrialState:
-        return part.tick(part.init(values, examples), values, examples)
+    def tick(values: Values, data: Examples) -> TrialState:
+        return part.tick(part.init(values, data), values, data)
 
-    given, targets = jax.eval_shape(outputs, examples)
+    given, targets = jax.eval_shape(outputs, on_device)
     # A class for each item of a sequence, too; of other tasks the last axis is the outputs'.
     items = targets.shape if dataset.task in ("classification", "language") else targets.shape[:1]
     expected = (*items, dataset.outputs)
@@ -169,7 +187,7 @@ def check_parts(config: Config, dataset: Dataset, scalars: Mapping[str, Any]) ->
         items = expected[:-1] if metrics.is_mean(name) else expected[:1]
         if getattr(value, "shape", ())[: None if metrics.is_mean(name) else 1] != items:
             raise ConfigError(f"metric '{name}' gives {_shape(value)} for 2 examples; expected {items}, one value an item")
-    jax.eval_shape(tick, dict(scalars), examples)
+    jax.eval_shape(tick, dict(scalars), on_device)
 
 
 def _check_batch(config: Config, scalars: Mapping[str, Any]) -> None:
@@ -294,8 +312,8 @@ def single_run(config: Config, dataset: Dataset, scalars: dict[str, Any], initia
         idle = {**scalars, "train_steps": np.int32(0)}
         values = program.put_values([scalars] + [idle] * (lanes - 1))
         chosen = config.replace(devices=str(number), lane_width=str(width))
-        examples = program.put_examples(Examples(dataset.x, dataset.y, initial and initial.variables))  # type: ignore[arg-type]
-        return SingleRun(program, values, examples, chosen, None, dataset.target_scale)
+        on_device = program.put_examples(examples(dataset, initial))
+        return SingleRun(program, values, on_device, chosen, None, dataset.target_scale)
 
     def runner(number: int) -> Any:
         made[number] = run = make(number)

@@ -56,6 +56,7 @@ class Measure:
         size: jax.Array,
         shards: int = 1,
         axis: str | None = None,
+        most: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
         """Returns what is measured over a split, reduced, by name; `finish` makes numbers of it.
 
@@ -66,7 +67,9 @@ class Measure:
           size: int32 scalar, its number of examples.
           shards: devices that share a batch.
           axis: name of the mapped axis they form; None where nothing is mapped.
+          most: the largest `size` of what is measured together under vmap, where the number of batches must be one for all.
         """
+        most = size if most is None else most
         share = self._batch_size // shards
         shard = 0 if axis is None else lax.axis_index(axis)
 
@@ -79,7 +82,7 @@ class Measure:
 
         empty = jax.eval_shape(lambda: self._batch(*self._example(outputs, examples), jnp.ones(1, bool)))
         zeros = {name: jnp.zeros(self._shape(name, value), value.dtype) for name, value in empty.items()}
-        sums = lax.fori_loop(0, -(-size // self._batch_size), batch, zeros)
+        sums = lax.fori_loop(0, -(-most // self._batch_size), batch, zeros)
         if axis is not None:
             sums = lax.psum(sums, axis)
         count = jnp.maximum(sums[COUNT], 1.0)

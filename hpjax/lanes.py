@@ -108,17 +108,19 @@ class LaneProgram:
         """Returns `chunk` compiled ahead of its first call, as JAX has it (with its memory analysis), for shard_map."""
         return self._chunk.lower(states, values, np.zeros(self.layout.lanes, np.int32), examples).compile()
 
-    def evaluate(self, states: TrialState, examples: Examples, start: int | np.ndarray, size: int) -> dict[str, jax.Array]:
+    def evaluate(
+        self, states: TrialState, examples: Examples, start: int | np.ndarray, size: int | np.ndarray
+    ) -> dict[str, jax.Array]:
         """Returns what every lane measures over a split: arrays [lanes, ...] by name.
 
         Args:
           states: the lanes.
           examples: the data set.
           start: the split's first example, a number for all lanes or int32 [lanes].
-          size: examples of the split.
+          size: examples of the split, likewise.
         """
-        starts = np.broadcast_to(np.asarray(start, np.int32), self.layout.lanes)
-        return self._evaluate(states, starts, examples, np.int32(size))
+        starts, sizes = (np.broadcast_to(np.asarray(value, np.int32), self.layout.lanes) for value in (start, size))
+        return self._evaluate(states, starts, sizes, examples, np.int32(sizes.max()))
 
     def observe(self, states: TrialState, values: Values, measured: dict[str, jax.Array]) -> TrialState:
         """Shows every lane what `evaluate` gave for the validation split, for its plateau schedule. `states` is donated."""
@@ -156,10 +158,12 @@ class LaneProgram:
 
     @functools.cached_property
     def _evaluate(self) -> Callable[..., Any]:
-        def evaluate(state: TrialState, start: jax.Array, examples: Examples, size: jax.Array) -> dict[str, jax.Array]:
-            return self.trial.evaluate(state, examples, start, size)
+        def evaluate(
+            state: TrialState, start: jax.Array, size: jax.Array, examples: Examples, most: jax.Array
+        ) -> dict[str, jax.Array]:
+            return self.trial.evaluate(state, examples, start, size, most)
 
-        return self._mapped("evaluate", self._over_lanes(evaluate, lanewise=2), lanewise=2)
+        return self._mapped("evaluate", self._over_lanes(evaluate, lanewise=3), lanewise=3)
 
     @functools.cached_property
     def _observe(self) -> Callable[..., Any]:

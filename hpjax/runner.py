@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from hpjax import build, devices, flags, inert, resolve, result
-from hpjax.batch import Examples
 from hpjax.build import SingleRun
 from hpjax.callbacks import Callbacks
 from hpjax.checkpoints import Checkpoints
@@ -60,7 +59,7 @@ def run(config: Config, *, leave_at_second: bool = False) -> Result:
         config = config.replace(run_dir=f"runs/{config.dataset}_{config.model}-{time.strftime('%Y%m%d-%H%M%S')}")
     with _opened(config) as (folder, config):
         if folder.resumed and result.is_finished(folder):
-            part, examples = build.trial(config, dataset), Examples(dataset.x, dataset.y)  # type: ignore[arg-type]
+            part, examples = build.trial(config, dataset), build.examples(dataset)
             return result.finished(folder, config, lambda: build.like(part, scalars, examples), part.evaluated)
         view = ProgressView(lengths.train_steps, config.progress)
         for note in (lost, *notes, *(begin.notes if begin and not folder.resumed else ())):

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hpjax import build, checkpoints, flags, resolve
-from hpjax.batch import Examples
 from hpjax.config import Config
 from hpjax.data import Dataset
 from hpjax.errors import ConfigError, RunFolderError, did_you_mean
@@ -67,7 +66,7 @@ def load(run_dir: str | Path, config: Config, step: int | None = None) -> Saved:
         raise RunFolderError(f"the data set of '{folder}' has changed since the run was begun; expected the same data")
     lengths, _ = resolve.lengths(config, dataset.splits["train"][1])
     part, values = build.trial(config, dataset), resolve.traced(config, lengths)
-    like = build.like(part, values, Examples(dataset.x, dataset.y))  # type: ignore[arg-type]
+    like = build.like(part, values, build.examples(dataset))
     state = checkpoints.read(folder / CHECKPOINTS / str(tick), like)
     return Saved(config, dataset, part, values, state, _steps(config, tick))
 

@@ -235,7 +235,9 @@ class Trial:
         name, maximise = self.observed
         return state._replace(plateau=schedules.observe(state.plateau, measured[name], maximise, values))
 
-    def evaluate(self, state: TrialState, examples: Examples, start: jax.Array, size: jax.Array) -> dict[str, jax.Array]:
+    def evaluate(
+        self, state: TrialState, examples: Examples, start: jax.Array, size: jax.Array, most: jax.Array | None = None
+    ) -> dict[str, jax.Array]:
         """Returns loss (without smoothing) and metrics over a split, as `evaluation.finish` takes them.
 
         Args:
@@ -243,6 +245,7 @@ class Trial:
           examples: the data set.
           start: int32 scalar, the split's first example.
           size: int32 scalar, its number of examples.
+          most: the largest `size` of the lanes that run together; None: `size`.
 
         Returns:
           Arrays by name, exact over the whole split; 0 for an empty one.
@@ -252,7 +255,7 @@ class Trial:
             self.loss, self.metrics, self.reader, self.eval_batch_size, self.capacity, self.masked, self.loss_settings
         )
         outputs: Callable[[jax.Array], Any] = lambda x: self.model.apply(variables, x)  # noqa: E731
-        return measure.split(outputs, examples, start, size, self.data_shards, self.data_axis)
+        return measure.split(outputs, examples, start, size, self.data_shards, self.data_axis, most)
 
     def evaluated(self, state: TrialState) -> Any:
         """Returns the parameters that are evaluated and kept as the result: averaged ones where they are averaged."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hpjax.data import checks
+from hpjax.data.folds import Folds
 from hpjax.data.scaling import Scale, scale_and_shift
 from hpjax.errors import ConfigError, DataError
 
@@ -41,6 +42,7 @@ class Dataset:
         `target_scale * y + target_shift`.
       target_shift: like `target_scale`.
       class_names: a name for each output, or none at all.
+      own_folds: folds of the data's own, which `--folds` then means; None cuts the examples into equal parts.
     """
 
     name: str
@@ -55,23 +57,48 @@ class Dataset:
     target_scale: Scale = 1.0
     target_shift: Scale = 0.0
     class_names: tuple[str, ...] = ()
+    own_folds: Folds | None = None
 
     def folded(self, folds: int, fold: int) -> "Dataset":
         """Returns the data set with one of `folds` equal parts of training and validation examples as validation split.
 
-        The split 'train' then has the size of the rest, and stands for the examples around the fold (`Reader.order`).
+        The split 'train' then has the size of the rest, and stands for the examples around the fold (`Reader.order`). Of
+        folds of its own the splits are ranges of their entries.
 
         Raises:
           ConfigError: there are fewer examples than folds, or no such fold.
         """
         if fold >= folds:
             raise ConfigError(f"fold is {fold}; expected one of the {folds} folds, 0 to {folds - 1}")
+        if self.own_folds is not None:
+            if folds != len(self.own_folds):
+                raise ConfigError(f"folds is {folds}; expected {len(self.own_folds)}, the folds that '{self.name}' has")
+            train, held_out = self.own_folds.ranges(fold)
+            splits = {"train": train, "val": held_out, "test": (len(self.own_folds.rows), 0)}
+            return dataclasses.replace(self, splits=splits, target_scale=self.unit(fold))
         examples = self.splits["train"][1] + self.splits["val"][1]
         size = examples // folds
         if size == 0:
             raise ConfigError(f"folds is {folds}; expected at most the {examples} examples for training and validation")
         splits = {**self.splits, "train": (0, examples - size), "val": (fold * size, size)}
         return dataclasses.replace(self, splits=splits)
+
+    def held_out(self, fold: int) -> tuple[int, int]:
+        """Returns (start, size) of a fold's validation examples, of a data set that `folded` made for fold 0, or none."""
+        if self.own_folds is not None:
+            return self.own_folds.ranges(fold)[1]
+        start, size = self.splits["val"]
+        return start + fold * size, size
+
+    def train_sizes(self, folds: int) -> list[int]:
+        """Returns the number of training examples of each fold of a data set that `folded` made, or of the only one."""
+        if self.own_folds is not None:
+            return [len(train) for train, _ in self.own_folds.cuts]
+        return [self.splits["train"][1]] * folds
+
+    def unit(self, fold: int) -> Scale:
+        """Returns what a fold's targets, those of a regression, are multiplied by to have their own unit."""
+        return self.target_scale if self.own_folds is None else tuple(self.own_folds.unit[fold].tolist())
 
     @property
     def outputs(self) -> int:
@@ -91,14 +118,17 @@ class Dataset:
         # As float32: the last bits of a mean may differ between machines.
         fields += [np.asarray(value, np.float32).tolist() for value in (self.target_scale, self.target_shift)]
         digest = hashlib.blake2b(repr(fields).encode(), digest_size=16)
-        for array in (self.x, self.y):
+        for array in (self.x, self.y, *(self.own_folds.arrays() if self.own_folds else ())):
             digest.update(f"{array.dtype}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def part(self, split: str) -> Part:
-        """Returns views of one split's inputs and targets; for 'language' the whole stream and the split's starts."""
+        """Returns one split's inputs and targets; for 'language' the whole stream and the split's starts."""
         start, size = self.splits[split]
+        if self.own_folds is not None:
+            rows = self.own_folds.rows[start : start + size]
+            return self.x[rows], self.y[rows]
         x = self.x if self.task == "language" else self.x[start : start + size]
         return x, self.y[start : start + size]
 

@@ -5,6 +5,7 @@ an example stands in the stream does not depend on batch size, micro-batch size,
 """
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,32 @@ def _hash(x: jax.Array) -> jax.Array:
     return x ^ (x >> 16)
 
 
-def _feistel(x: jax.Array, keys: jax.Array, rows: int, columns: int) -> jax.Array:
+class Epoch(NamedTuple):
+    """The examples of an epoch, for `example_index`: numbers, or uint32 scalars that may be traced.
+
+    Attributes:
+      size: how many there are.
+      rows: of the table, just above `size`, that the bijection permutes.
+      columns: likewise.
+    """
+
+    size: int | jax.Array
+    rows: int | jax.Array
+    columns: int | jax.Array
+
+    @classmethod
+    def of(cls, size: int) -> "Epoch":
+        """Returns the epoch of a number of examples below 2^31."""
+        columns = math.isqrt(size - 1) + 1
+        return cls(size, -(-size // columns), columns)
+
+
+def rounds_of(size: int) -> int:
+    """Returns how many rounds mix a number of examples well."""
+    return ROUNDS if size >= SMALL else SMALL_ROUNDS
+
+
+def _feistel(x: jax.Array, keys: jax.Array, rows: int | jax.Array, columns: int | jax.Array) -> jax.Array:
     """One pass of the bijection of [0, rows * columns): x = left * columns + right, each shifted by a hash of the other."""
     left, right = x // columns, x % columns
     for i in range(0, keys.shape[-1], 2):
@@ -48,13 +74,16 @@ def example_index(position: jax.Array, size: int, seed: jax.Array) -> jax.Array:
 
     Source: Black and Rogaway, Ciphers with Arbitrary Finite Domains (2002): generalised Feistel and cycle walking.
     """
-    columns = math.isqrt(size - 1) + 1
-    rows = -(-size // columns)
+    return index_in(Epoch.of(size), rounds_of(size), position, seed)
+
+
+def index_in(of: Epoch, rounds: int, position: jax.Array, seed: jax.Array) -> jax.Array:
+    """Returns `example_index` of an epoch whose size may be traced; `rounds`, from `rounds_of`, may not."""
+    size, rows, columns = of
     # Consecutive positions, no more than an epoch's, lie in at most two epochs: two sets of round keys are enough.
     epoch = position // jnp.uint32(size)
     first = epoch[0]
     base = jax.random.key(seed, impl=GENERATOR)
-    rounds = ROUNDS if size >= SMALL else SMALL_ROUNDS
     bits = jax.vmap(lambda e: jax.random.bits(jax.random.fold_in(base, e), (rounds,)))
     keys = bits(jnp.stack([first, first + 1]))
     keys = jnp.where((epoch == first)[:, None], keys[0], keys[1])

@@ -8,8 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hpjax import devices, saved
-from hpjax.batch import Examples
+from hpjax import build, devices, saved
 from hpjax.config import Config
 from hpjax.errors import ConfigError
 from hpjax.inspection.histograms import Histogram
@@ -51,7 +50,7 @@ def of_run(run_dir: str | Path, names: Sequence[str], step: int | None = None, *
     devices.configure()
     run = saved.load(run_dir, config, step)
     program = LaneProgram(run.trial, Layout())
-    examples = program.put_examples(Examples(run.dataset.x, run.dataset.y))  # type: ignore[arg-type]
+    examples = program.put_examples(build.examples(run.dataset))
     states = jax.tree.map(lambda leaf: np.asarray(leaf)[None], run.state)
     found = program.inspect(states, program.put_values([run.values]), examples, chosen(config))
     return Inspected(run.step, *on_host(found))

@@ -164,7 +164,8 @@ def hessian(trial: Trial, state: TrialState, values: Values, examples: Examples,
 
     def batch(i: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         place = i * size + shard * share + jnp.arange(share)
-        index = trial.reader.order(jnp.minimum(place, number - 1).astype(jnp.uint32), values, values["data_seed"])
+        position = jnp.minimum(place, number - 1).astype(jnp.uint32)
+        index = trial.reader.order(position, values, values["data_seed"], examples.folds)
         x, y = trial.reader.read(examples, index)
         items = weights(y)
         return x, y, jnp.where((place < number).reshape(-1, *(1,) * (items.ndim - 1)), items, 0.0)

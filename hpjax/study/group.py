@@ -47,13 +47,14 @@ class Slot:
 
 
 class Seen(NamedTuple):
-    """Where a lane's trial is at the end of a round: lane, trial, evaluation number, tick, and ticks of the round."""
+    """Where a lane's trial is at a round's end: lane, trial, evaluation number, tick, ticks of the round, and its fold."""
 
     lane: int
     number: int
     evaluation: int
     tick: int
     ticks: int
+    fold: int
 
 
 class Issued(NamedTuple):
@@ -93,7 +94,7 @@ class Group:
         examples: Examples,
         number: int,
         first: Plan,
-        validation: tuple[int, int],
+        validation: Callable[[int], tuple[int, int]],
         shares: "Group | None" = None,
     ):
         """Makes the lanes, empty.
@@ -103,7 +104,7 @@ class Group:
           examples: the data set, on the devices.
           number: of a trial of the group.
           first: its plan.
-          validation: start and size of the split that is measured.
+          validation: for a fold, or 0, start and size of the split that is measured.
           shares: other lanes of the same program, whose queue is these lanes' too.
         """
         self.key, self.first = first.group, number
@@ -133,8 +134,8 @@ class Group:
             lambda: self.program.refill(self._zeros(), self._values, self._examples, empty > 0),
             lambda: self.program.results(self._zeros()),
         ]
-        if self._validation[1] > 0:
-            calls.append(lambda: self.evaluate(self._validation))
+        if self._validation(0)[1] > 0:
+            calls.append(self.evaluate)
         with ThreadPoolExecutor(len(calls) if self.program.layout.data_devices == 1 else 1) as threads:
             for called in [threads.submit(call) for call in calls]:
                 jax.block_until_ready(called.result())
@@ -209,8 +210,8 @@ class Group:
     def _evaluated(self, report: dict[str, jax.Array], ticks: int, pauses: Callable[[int, int], bool]) -> Issued:
         """Ends a round: asks for the measures, and frees the lanes whose trials end or pause here."""
         measured, parked = None, {}
-        if self._validation[1] > 0:
-            measured = self.evaluate(self._validation)
+        if self._validation(0)[1] > 0:
+            measured = self.evaluate()
             if any(slot is not None and "plateau" in slot.plan.config.schedule for slot in self.slots):
                 self.states = self.program.observe(self.states, self._values, measured)
         results = self.program.results(self.states)
@@ -220,7 +221,7 @@ class Group:
                 continue
             before = slot.plan.tick_of(slot.done) if slot.done else 0
             slot.done += 1
-            seen.append(Seen(lane, slot.number, slot.done, slot.tick, slot.tick - before))
+            seen.append(Seen(lane, slot.number, slot.done, slot.tick, slot.tick - before, slot.plan.config.fold))
             if slot.tick >= slot.plan.end:
                 self.slots[lane] = None
             elif pauses(slot.number, slot.done):
@@ -242,12 +243,11 @@ class Group:
         self.fill()
         return next(lane for lane, slot in enumerate(self.slots) if slot is not None)
 
-    def evaluate(self, split: tuple[int, int]) -> dict[str, jax.Array]:
-        """Returns what every lane measures over a split, of folds its own: arrays [lanes, ...] by name."""
-        start, size = split
-        folds = [slot.plan.config.fold if slot is not None else 0 for slot in self.slots]
-        starts = np.array(folds, np.int32) * size if split == self._validation and any(folds) else start
-        return self.program.evaluate(self.states, self._examples, starts, size)
+    def evaluate(self, split: tuple[int, int] | None = None) -> dict[str, jax.Array]:
+        """Returns what every lane measures over a split, or over what its fold holds out: arrays [lanes, ...] by name."""
+        own = [self._validation(0 if slot is None else slot.plan.config.fold) for slot in self.slots]
+        starts, sizes = np.array([split] * len(own) if split else own, np.int32).T
+        return self.program.evaluate(self.states, self._examples, starts, sizes)
 
     def remove(self, number: int) -> None:
         """Takes a trial out of its lane, or out of the queue; in the middle of a round it leaves at the round's end.

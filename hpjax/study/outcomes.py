@@ -95,7 +95,7 @@ def _outcome(
     measured: Mapping[str, np.ndarray] | None,
     dataset: Dataset,
 ) -> Outcome:
-    scale = dataset.target_scale
+    scale = dataset.unit(seen.fold)
     of_lane = {name: value[seen.lane] for name, value in report.items()}
     numbers = {
         f"train/{name}": float(of_lane[name] if name == "loss" else metrics.finish(name, of_lane[name], scale))
@@ -103,7 +103,7 @@ def _outcome(
     }
     if measured is not None:
         val = {name: value[seen.lane] for name, value in measured.items()}
-        finished, _ = evaluation.finish(val, dataset.splits["val"][1], scale)
+        finished, _ = evaluation.finish(val, dataset.held_out(seen.fold)[1], scale)
         numbers |= {f"val/{name}": value for name, value in finished.items()}
     diverged = int(of_lane["tick"]) if of_lane["diverged_at"] != RUNNING else None
     made = max(int(of_lane["tick"]) - (seen.tick - seen.ticks), 0)

@@ -1,7 +1,7 @@
 """From a trial's values to what the lane program takes, and which program that is."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hpjax import durations, resolve, schedules, scheduling
@@ -56,15 +56,15 @@ class Plan(NamedTuple):
 class Planner:
     """Makes the plans of a study's trials."""
 
-    def __init__(self, base: Config, names: Iterable[str], train_size: int):
+    def __init__(self, base: Config, names: Iterable[str], train_sizes: Sequence[int]):
         """Says what the trials have in common.
 
         Args:
           base: the config they differ from.
           names: the settings that vary.
-          train_size: examples of the training split.
+          train_sizes: examples of the training split of each fold, or of the only one.
         """
-        self._base, self._names, self._train_size = base, tuple(names), train_size
+        self._base, self._names, self._train_sizes = base, tuple(names), tuple(train_sizes)
 
     def plan(self, values: Mapping[str, Any]) -> Plan:
         """Returns the plan of a trial.
@@ -79,7 +79,7 @@ class Planner:
         if "batch_size" in self._names:
             # Those that vary, and defaults: a step is one of the base's for all.
             config = config.replace(**in_examples(config, self._base.batch_size))
-        lengths, _ = resolve.lengths(config, self._train_size)
+        lengths, _ = resolve.lengths(config, self._train_sizes[config.fold])
         accumulation = config.batch_size // (config.micro_batch_size or config.batch_size)
         return Plan(config, lengths, resolve.traced(config, lengths), self._group(config), accumulation)
 

@@ -11,7 +11,6 @@ import jax
 import numpy as np
 
 from hpjax import build
-from hpjax.batch import Examples
 from hpjax.lanes import LaneProgram, Layout
 from hpjax.study.plan import Plan, Planner
 from hpjax.study.setup import Setup
@@ -42,7 +41,7 @@ def of_width(parts: Setup, width: int) -> Setup:
     return parts._replace(
         base=base,
         study=dataclasses.replace(parts.study, lanes=str(layout.lanes * parts.waves)),
-        planner=Planner(base, names, parts.dataset.splits["train"][1]),
+        planner=Planner(base, names, parts.dataset.train_sizes(base.folds or 1)),
         layout=layout,
         layout_of=None,
     )
@@ -56,7 +55,7 @@ class Bench:
         self._parts = parts
         dataset = parts.dataset
         self._data = dataset.x.nbytes + dataset.y.nbytes
-        self._examples = Examples(dataset.x, dataset.y)  # type: ignore[arg-type]
+        self._examples = build.examples(dataset)
         self._trials = {plan.group: build.trial(plan.config, dataset) for plan in parts.groups}
         self._bytes = {plan.group: self._of_lane(plan) for plan in parts.groups}
         self._plan = max(parts.groups, key=lambda plan: self._bytes[plan.group])

@@ -23,6 +23,7 @@ from hpjax.study.group import Group
 from hpjax.study.plan import Plan, Planner, equal_work
 from hpjax.study.schedulers import Scheduler, SchedulerSettings
 from hpjax.study.space import Space
+from hpjax.trial import Trial
 
 LANES_A_CORE = 8
 """Lanes that a CPU device takes one after the other, so that the host's work for a round is small beside the round."""
@@ -82,7 +83,14 @@ class Setup(NamedTuple):
         return self.asker.settings * len(self.asker.replicas)
 
 
-def make(config: Config, study: StudyConfig, tried: Sequence[Mapping[str, Any]] = (), *, repeats: bool = False) -> Setup:
+def make(
+    config: Config,
+    study: StudyConfig,
+    tried: Sequence[Mapping[str, Any]] = (),
+    *,
+    repeats: bool = False,
+    data: Dataset | None = None,
+) -> Setup:
     """Returns the parts of a study.
 
     Args:
@@ -90,6 +98,7 @@ def make(config: Config, study: StudyConfig, tried: Sequence[Mapping[str, Any]] 
       study: the study's settings.
       tried: settings that a study tried before it was made longer, seeds and folds left out.
       repeats: whether a sampler may give a setting again though it has given all that there are.
+      data: the data set, where it is in memory already.
 
     Raises:
       ConfigError: bad settings, or a space whose values do not go together.
@@ -133,8 +142,9 @@ def make(config: Config, study: StudyConfig, tried: Sequence[Mapping[str, Any]] 
     values = first_of_all + drawn or [dict(one) for one in tried[:1]]
     first = resolve.resolve(config.replace(**values[0], **space.replicas[0]))
     checks.check_folds(first, [replica.get("fold", 0) for replica in space.replicas])
-    dataset = build.load(first)
-    planner = Planner(config, names, dataset.splits["train"][1])
+    # Of the first fold, whichever the first trial's is: the others' examples are counted from there.
+    dataset = build.load(first.replace(fold=0), data)
+    planner = Planner(config, names, dataset.train_sizes(config.folds or 1))
     plans = [planner.plan({**of_setting, **space.replicas[0]}) for of_setting in values]
     groups = tuple({plan.group: plan for plan in plans}.values())
     for group in groups:
@@ -174,19 +184,24 @@ def make(config: Config, study: StudyConfig, tried: Sequence[Mapping[str, Any]] 
 class GroupMaker:
     """Makes compile groups that share the data set on the devices."""
 
-    def __init__(self, setup: Setup, say: Callable[[str], None] = lambda line: None):
-        """Makes groups of a setup; `say` is told of each that will be compiled."""
-        self._setup, self._say = setup, say
+    def __init__(
+        self,
+        setup: Setup,
+        say: Callable[[str], None] = lambda line: None,
+        program: Callable[[Trial, Layout], LaneProgram] = LaneProgram,
+    ):
+        """Makes groups of a setup; `say` is told of each that will be compiled, `program` makes or finds its program."""
+        self._setup, self._say, self._program = setup, say, program
         self._examples: Examples | None = None
         self.made: list[Plan] = []
 
     def __call__(self, number: int, plan: Plan) -> list[Group]:
         """Returns the group of a trial, by number and plan."""
         setup = self._setup
-        program = LaneProgram(build.trial(plan.config, setup.dataset), setup.layout)
+        program = self._program(build.trial(plan.config, setup.dataset), setup.layout)
         if self._examples is None:
             dataset = setup.dataset
-            self._examples = program.put_examples(Examples(dataset.x, dataset.y))  # type: ignore[arg-type]
+            self._examples = program.put_examples(build.examples(dataset))
         examples = self._examples
         if plan.config.init_from is not None:
             begin = load_initial(plan.config.init_from, build.variables(program.trial, setup.dataset))
@@ -196,7 +211,7 @@ class GroupMaker:
             f"{name} {value}" for name, value in plan.group if name != "schedules" and value not in (True, False)
         )
         self._say(f"compiling group {len(self.made)}{': ' + static if static else ''}")
-        validation = setup.dataset.splits["val"]
+        validation = setup.dataset.held_out
         groups = [Group(program, examples, number, plan, validation)]
         groups[0].compile()
         # While one half of the lanes runs, the host decides about the other: no decision is late.

@@ -8,6 +8,7 @@ from typing import Any
 
 from hpjax import flags, resolve
 from hpjax.config import Config, StudyConfig, convert, converted
+from hpjax.data import Dataset
 from hpjax.errors import ConfigError, RunFolderError, listed
 from hpjax.objective import Objective
 from hpjax.runfolder import FLAGS, PARAMS, read_metadata
@@ -209,9 +210,18 @@ def run(
     *,
     leave_at_second: bool = False,
     callback: Callable[[Study], Any] | None = None,
+    data: Dataset | None = None,
 ) -> Study:
-    """Trains a study of two configs; see `run_sweep`. `leave_at_second`: a second Ctrl-C ends the process at once."""
-    parts = setup.make(config, settings)
+    """Trains a study of two configs; see `run_sweep`.
+
+    Args:
+      config: what the trials have in common.
+      settings: the study's settings.
+      leave_at_second: whether a second Ctrl-C ends the process at once.
+      callback: see `run_sweep`.
+      data: the data set, where it is in memory already.
+    """
+    parts = setup.make(config, settings, data=data)
     with contextlib.closing(open_folder(config, settings)) as folder:
         # As they were given: what this machine makes of `auto` is no other flag than what another made of it.
         asked = parts.base.replace(lane_width=config.lane_width, devices=config.devices, native=config.native)
@@ -224,7 +234,7 @@ def run(
             if read_metadata(folder.path).get(SEARCH):
                 raise RunFolderError(f"'{folder.path}' holds a search of a person's own; expected a new name")
             tried = extending.tried(folder, config, settings)
-            parts = setup.make(config, settings, tried)
+            parts = setup.make(config, settings, tried, data=data)
             if folder.extended is not None:
                 extending.check(folder, folder.extended, parts, tried)
                 folder.update_metadata(**{extending.TRIED: len(tried)})

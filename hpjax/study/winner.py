@@ -40,6 +40,7 @@ def again(group: Group, plan: Plan, record: TrialRecord, objective: Objective, d
       dataset: the data.
     """
     chosen = objective.chosen_tick([Evaluation(m.tick, m.value) for m in record.curve])
+    fold = plan.config.fold
     lane = group.alone(record.number, plan)
     numbers: dict[str, Any] = {}
     results: Any = None
@@ -48,7 +49,7 @@ def again(group: Group, plan: Plan, record: TrialRecord, objective: Objective, d
         results = issued.results
         if issued.measured is not None:
             of_lane = {name: value[lane] for name, value in jax.device_get(issued.measured).items()}
-            numbers, _ = evaluation.finish(of_lane, dataset.splits["val"][1], dataset.target_scale)
+            numbers, _ = evaluation.finish(of_lane, dataset.held_out(fold)[1], dataset.unit(fold))
         if measured.tick == chosen:
             break
     repeats = all(_same(numbers[name], measured.numbers[f"val/{name}"]) for name in numbers) if numbers else None
