@@ -84,7 +84,7 @@ class Reader:
       augment_settings: their static settings.
       mixup: whether examples are mixed.
       fold_size: examples of a fold of cross-validation, which the training split leaves out; 0 without.
-      own_rounds: rounds that mix the examples of folds of the data's own (`Folds.rounds`); 0 without such folds.
+      own_folds: whether the data set has folds of its own, and examples are entries of them.
     """
 
     task: str = "classification"
@@ -97,11 +97,11 @@ class Reader:
     augment_settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     mixup: bool = False
     fold_size: int = 0
-    own_rounds: int = 0
+    own_folds: bool = False
 
     def read(self, examples: Examples, index: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns the inputs and targets of examples, of folds of the data's own of their entries: index int32 [batch]."""
-        if self.own_rounds:
+        """Returns the inputs and targets of examples, or of entries of one of the data's own folds: index int32 [batch]."""
+        if self.own_folds:
             return self._entries(examples, index)
         if self.window is not None:
             places = examples.y[index][:, None] + jnp.arange(self.window + 1)[None, :]
@@ -117,12 +117,13 @@ class Reader:
         """Returns the inputs and targets of entries, standardised by the fold that each is of."""
         folds = examples.folds
         assert folds is not None
-        row, fold = folds.rows[index], folds.fold[index]
+        # Entries that are read together are of one fold.
+        row, fold = folds.rows[index], folds.fold[index[0]]
         x, y = examples.x[row], examples.y[row]
         if self.task == "regression":
-            y = y.reshape(y.shape[0], -1) * folds.target_scale[fold] + folds.target_shift[fold]
-        wide = (-1, *(1,) * (x.ndim - 2), x.shape[-1])
-        return x * folds.scale[fold].reshape(wide) + folds.shift[fold].reshape(wide), y
+            y = y.reshape(y.shape[0], -1) * folds.target_scale[fold][None] + folds.target_shift[fold][None]
+        scale, shift = (table[fold].reshape((1,) * (x.ndim - 1) + (-1,)) for table in (folds.scale, folds.shift))
+        return x * scale + shift, y
 
     def inputs(self, x: jax.Array) -> jax.Array:
         """Returns the model's inputs; a scale and shift for each channel go with the last axis."""
@@ -142,10 +143,10 @@ class Reader:
           seed: of the stream's order.
           folds: `Examples.folds`.
         """
-        if self.own_rounds:
+        if self.own_folds:
             assert folds is not None
             fold = values["fold"]
-            return folds.start[fold] + index_in(folds.epoch(fold), self.own_rounds, position, seed)
+            return folds.start[fold] + index_in(folds.epoch(fold), position, seed)
         index = example_index(position, self.train_size, seed)
         if self.fold_size == 0:
             return index

@@ -73,7 +73,7 @@ def trial(config: Config, dataset: Dataset) -> Trial:
         augment_settings=static_settings(config, "augment"),
         mixup=config.mixup_alpha is not None,
         fold_size=0 if config.folds is None or own else dataset.splits["val"][1],
-        own_rounds=own.rounds if own else 0,
+        own_folds=own is not None,
     )
     augment.check(config.augment, dataset.name, dataset.x.shape[1:])
     if reader.mixup and dataset.tokens:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hpjax.data.order import SMALL, Epoch, rounds_of
+from hpjax.data.order import Epoch
 from hpjax.data.scaling import scale_and_shift
 from hpjax.errors import DataError
 
@@ -90,12 +90,6 @@ class Folds:
         """Which example each entry is: int32 [entries]."""
         return np.concatenate([part for cut in self.cuts for part in cut])
 
-    @property
-    def rounds(self) -> int:
-        """Rounds that mix every fold's examples well; the same for all of a size about, see `filled`."""
-        smallest = min(len(train) for train, _ in self.cuts)
-        return rounds_of(smallest if smallest >= SMALL else 1)
-
     def ranges(self, fold: int) -> tuple[Range, Range]:
         """Returns (start, size) of a fold's training entries and of those that it holds out."""
         train, held_out = self.cuts[fold]
@@ -115,7 +109,7 @@ class Folds:
         entries, folds = filled(len(self.rows)), -(-len(self) // TABLE) * TABLE
 
         def table(values: object, dtype: type, length: int = folds) -> np.ndarray:
-            array = np.asarray(values, dtype)
+            array: np.ndarray = np.asarray(values, dtype)
             return np.concatenate([array, np.repeat(array[-1:], length - len(array), axis=0)])
 
         tables: dict[str, Any] = {

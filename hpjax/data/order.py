@@ -47,18 +47,23 @@ class Epoch(NamedTuple):
         return cls(size, -(-size // columns), columns)
 
 
-def rounds_of(size: int) -> int:
-    """Returns how many rounds mix a number of examples well."""
-    return ROUNDS if size >= SMALL else SMALL_ROUNDS
-
-
 def _feistel(x: jax.Array, keys: jax.Array, rows: int | jax.Array, columns: int | jax.Array) -> jax.Array:
     """One pass of the bijection of [0, rows * columns): x = left * columns + right, each shifted by a hash of the other."""
     left, right = x // columns, x % columns
     for i in range(0, keys.shape[-1], 2):
-        left = (left + _hash(right ^ keys[..., i]) % rows) % rows
-        right = (right + _hash(left ^ keys[..., i + 1]) % columns) % columns
+        left = _shifted(left, _hash(right ^ keys[..., i]), rows)
+        right = _shifted(right, _hash(left ^ keys[..., i + 1]), columns)
     return left * columns + right
+
+
+def _shifted(x: jax.Array, by: jax.Array, size: int | jax.Array) -> jax.Array:
+    """Returns x, below `size`, shifted in a circle of `size` by what a hash comes to: uint32."""
+    if isinstance(size, int):
+        return (x + by % size) % size
+    # A division by what is not known to the compiler takes four times as long as the rest. Sizes are below 2^16, so that
+    # half of the hash makes a number below `size` by multiplication.
+    moved = x + ((by >> 16) * size >> 16)
+    return jnp.where(moved >= size, moved - size, moved)
 
 
 def example_index(position: jax.Array, size: int, seed: jax.Array) -> jax.Array:
@@ -74,11 +79,18 @@ def example_index(position: jax.Array, size: int, seed: jax.Array) -> jax.Array:
 
     Source: Black and Rogaway, Ciphers with Arbitrary Finite Domains (2002): generalised Feistel and cycle walking.
     """
-    return index_in(Epoch.of(size), rounds_of(size), position, seed)
+    return index_in(Epoch.of(size), position, seed, ROUNDS if size >= SMALL else SMALL_ROUNDS)
 
 
-def index_in(of: Epoch, rounds: int, position: jax.Array, seed: jax.Array) -> jax.Array:
-    """Returns `example_index` of an epoch whose size may be traced; `rounds`, from `rounds_of`, may not."""
+def index_in(of: Epoch, position: jax.Array, seed: jax.Array, rounds: int = SMALL_ROUNDS) -> jax.Array:
+    """Returns which example stands at a position of the stream; see `example_index`.
+
+    Args:
+      of: the epoch; its size may be traced, and the order is then another one.
+      position: uint32 [batch].
+      seed: uint32 scalar.
+      rounds: of mixing; as many as any size needs.
+    """
     size, rows, columns = of
     # Consecutive positions, no more than an epoch's, lie in at most two epochs: two sets of round keys are enough.
     epoch = position // jnp.uint32(size)
