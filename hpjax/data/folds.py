@@ -23,9 +23,9 @@ Range = tuple[int, int]
 Cut = tuple[np.ndarray, np.ndarray]
 """Indices of the training examples and of the ones held out, int [...]."""
 
-LEAST, STEPS, TABLE = 256, 8, 8
-"""Arrays are filled up to 256, or to an eighth of a power of two, and folds to a multiple of 8: so that other data of about
-the same size need no other program."""
+LEAST, LEAST_ENTRIES, STEPS, TABLE = 256, 4096, 8, 8
+"""Examples are filled up to 256, or to an eighth of a power of two, entries to 4,096 or likewise, and folds to a multiple of
+8: so that other data of about the same size need no other program."""
 
 
 class Tables(NamedTuple):
@@ -106,7 +106,7 @@ class Folds:
         """Returns the tables, filled up."""
         of = np.repeat(np.arange(len(self)), [len(train) + len(held_out) for train, held_out in self.cuts])
         epochs = [Epoch.of(len(train)) for train, _ in self.cuts]
-        entries, folds = filled(len(self.rows)), -(-len(self) // TABLE) * TABLE
+        entries, folds = filled(len(self.rows), LEAST_ENTRIES), -(-len(self) // TABLE) * TABLE
 
         def table(values: object, dtype: type, length: int = folds) -> np.ndarray:
             array: np.ndarray = np.asarray(values, dtype)
@@ -169,11 +169,11 @@ def create(
     )
 
 
-def filled(size: int) -> int:
-    """Returns the size that an array is filled up to."""
+def filled(size: int, least: int = LEAST) -> int:
+    """Returns the size that an array is filled up to; `least`: of a small one."""
     power = 1 << max(size - 1, 1).bit_length()
     step = max(power // (2 * STEPS), 1)
-    return max(LEAST, -(-size // step) * step)
+    return max(least, -(-size // step) * step)
 
 
 def fill(array: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from hpjax.config import Config
 from hpjax.errors import HpjaxError
 from hpjax.sklearn import outputs, settings, table, training
+from hpjax.sklearn.scoring import on_lanes
 from hpjax.sklearn.settings import SETTINGS, with_settings
 from hpjax.sklearn.table import Table
 from hpjax.sklearn.training import Trained
@@ -80,18 +81,27 @@ class Network(BaseEstimator):
         """Classes of what was checked; 0 for a regression."""
         return 0
 
-    def trials(self, smallest: int, folds: int) -> Config:
+    @property
+    def usual_score(self) -> str:
+        """What `score` gives, by scikit-learn's name."""
+        return "accuracy" if self.classes else "r2"
+
+    def trials(self, smallest: int, folds: int, scoring: Any = None) -> Config:
         """Returns the config of trials with these parameters.
 
         Args:
           smallest: examples of the smallest training split.
           folds: folds of the table.
+          scoring: of a search; what watches a trial watches it, where the lanes measure it, else the loss.
         """
         given = {name: getattr(self, name) for name in ("model", *SETTINGS)}
         config = settings.base(self.config, given)
-        chosen = self.batch_size is not None or self.config is not None  # type: ignore[attr-defined]
-        config = settings.fitted_batch(config, chosen, smallest)
+        config = settings.fitted_batch(config, settings.chose_batch(self.config, given), smallest)
+        default = None if settings.watched(config) else self.usual_score
+        objective, metrics = on_lanes(scoring or default, self.classes > 0, config.loss)
         return config.replace(
+            objective=objective or "val/loss:min",
+            metrics=metrics,
             dataset=table.NAME,
             data_file=table.FILE,
             task="classification" if self.classes else "regression",

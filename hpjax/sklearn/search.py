@@ -49,8 +49,8 @@ class SweepCV(OfBest):
         f1_macro; r2, neg_mean_absolute_error, neg_root_mean_squared_error.
       cv: folds, a splitter, or pairs of indices (train, test), as in scikit-learn; None is 5 folds.
       refit: whether to train the best candidate on all examples; of several scores the name of one; or a function of
-        cv_results_ that returns a candidate's index. Where something watches a validation measure (early stopping, plateau),
-        it watches the training examples' then.
+        cv_results_ that returns a candidate's index. What watches a fold's held-out score (early stopping, plateau) watches
+        that of all examples then.
       random_state: seed of the sampler, and of the trials where the estimator's own is None.
       verbose: above 0 shows how far the search is.
       error_score: the score of a trial that diverged or could not be scored; or 'raise'.
@@ -157,12 +157,10 @@ class SweepCV(OfBest):
     def _study(self, template: Network, smallest: int) -> tuple[Config, StudyConfig]:
         """Returns the config of the trials and that of their study."""
         vary = space.texts(self.vary)
-        config = template.trials(smallest, self.n_splits_ + 1)
-        scoring = self.scoring or ("accuracy" if template.classes else "r2")
-        objective, metrics = on_lanes(scoring, template.classes > 0, config.loss)
-        if self.sampler == "tpe" and objective is None:
+        scoring = self.scoring or template.usual_score
+        config = template.trials(smallest, self.n_splits_ + 1, scoring)
+        if self.sampler == "tpe" and on_lanes(scoring, template.classes > 0, config.loss)[0] is None:
             raise ConfigError(f"sampler 'tpe' cannot learn from scoring {scoring!r}; expected one of {', '.join(ON_LANES)}")
-        config = config.replace(objective=objective or "val/loss:min", metrics=metrics)
         if self.n_trials is not None and self.n_trials < 1:
             raise ConfigError(
                 f"n_trials is {self.n_trials}; expected a whole number >= 1, or None for the whole of a finite space"

@@ -82,12 +82,23 @@ def _begin(config: Config | Mapping[str, Any] | str | os.PathLike[str] | None) -
     return flags.parse(["hpjax.sklearn", f"--flagfile={os.fspath(config)}"])
 
 
+def watched(config: Config) -> bool:
+    """Returns whether something watches a trial's evaluations while it trains."""
+    return config.early_stopping_patience is not None or "plateau" in config.schedule
+
+
 def measured(config: Config) -> dict[str, Any]:
-    """Returns the settings of how trials are measured: at their end, or every epoch where something watches the training."""
-    watched = config.early_stopping_patience is not None or "plateau" in config.schedule
-    every = {} if watched or config.eval_every != FIELDS["eval_every"].default else {"eval_every": "100%"}
+    """Returns the settings of how trials are measured: at their end, or every epoch where something watches them."""
+    every = {} if watched(config) or config.eval_every != FIELDS["eval_every"].default else {"eval_every": "100%"}
     quiet = {"progress": False, "tensorboard": False, "log_every": "100%"}
-    return {"objective": "val/loss:min", "objective_value": "last", **quiet, **every}
+    return {"objective_value": "last", **quiet, **every}
+
+
+def chose_batch(config: Any, given: Mapping[str, Any]) -> bool:
+    """Returns whether a person chose the batch; see `base`."""
+    if given["batch_size"] is not None:
+        return True
+    return "batch_size" in config if isinstance(config, Mapping) else config is not None
 
 
 def fitted_batch(config: Config, given: bool, smallest: int) -> Config:

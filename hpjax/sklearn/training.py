@@ -10,6 +10,7 @@ import jax
 
 from hpjax import devices
 from hpjax.config import Config, StudyConfig
+from hpjax.errors import RunFolderError
 from hpjax.interrupt import Interrupt
 from hpjax.lanes import LaneProgram, Layout
 from hpjax.sklearn import table
@@ -152,5 +153,7 @@ def in_folder(config: Config, study: StudyConfig, data: Table, saved: Mapping[st
     found = studies.run(config, study, callback=keep, data=data.dataset)
     keep(found)
     parts = setup.make(config, study, data=data.dataset)
+    if found.facts["data"] != parts.dataset.fingerprint():
+        raise RunFolderError("the data set has changed since this study was begun; expected the same data or a new name")
     variables = {number: found.variables(number) for number in found.kept}
     return Trained(found.records, variables, _Remembering(parts), parts.layout)
