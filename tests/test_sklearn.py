@@ -16,6 +16,7 @@ from sklearn.datasets import load_iris, make_classification, make_regression
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, ShuffleSplit, StratifiedKFold
+from threadpoolctl import threadpool_limits
 
 import hpjax
 from hpjax import flags
@@ -48,9 +49,10 @@ def test_iris_agrees_with_logistic_regression(rng):
     model = Classifier("logistic", batch_size=120, train_steps=2000, **CONVEX)
     for cv in (5, StratifiedKFold(5, shuffle=True, random_state=int(rng.integers(2**31)))):
         ours = SweepCV(model, {"l2": list(1 / (120 * c))}, cv=cv, scoring=scores, refit="neg_log_loss").fit(x, y)
-        theirs = GridSearchCV(
-            LogisticRegression(max_iter=10_000, tol=1e-6), {"C": c}, cv=cv, scoring=scores, refit="neg_log_loss"
-        ).fit(x, y)
+        logistic = LogisticRegression(max_iter=10_000, tol=1e-6)
+        # Its threads wait for each other: on a busy machine five times as long.
+        with threadpool_limits(1):
+            theirs = GridSearchCV(logistic, {"C": c}, cv=cv, scoring=scores, refit="neg_log_loss").fit(x, y)
         for name in [f"mean_test_{scores[0]}", *(f"split{fold}_test_{scores[0]}" for fold in range(5))]:
             np.testing.assert_allclose(ours.cv_results_[name], theirs.cv_results_[name], atol=1e-3)
         assert ours.best_index_ == theirs.best_index_
@@ -144,16 +146,16 @@ def test_the_space_in_all_its_forms(rng):
         "l2": "1e-3*learning_rate if optimizer==momentum",
         "momentum": "1-log(1e-2,0.5) if optimizer==momentum",
         "optimizer": ["momentum", "adam"],
-        "hidden_sizes": [(4,), [8, 4], ()],
+        "hidden_sizes": [[4, 4], ()],
         "warmup": ["0", "25%"],
         "dropout_rate": stats.uniform(0, 0.5),
-        "clip_norm": [None, 1.0],
+        "label_smoothing": [0, 0.1],
     }
     search = SweepCV(Classifier(**SMALL), space, n_trials=6, sampler="halton", cv=2, random_state=1).fit(x, y)
     results = search.cv_results_
     assert len(results["params"]) == 6
     assert all(1e-3 <= one["learning_rate"] <= 1e-1 and 0 <= one["dropout_rate"] <= 0.5 for one in results["params"])
-    assert {one["hidden_sizes"] for one in results["params"]} <= {(4,), (8, 4), ()}
+    assert {one["hidden_sizes"] for one in results["params"]} <= {(4, 4), ()}
     of_momentum = np.array([one["optimizer"] == "momentum" for one in results["params"]])
     assert of_momentum.any() and not of_momentum.all()
     np.testing.assert_array_equal(results["param_l2"].mask, ~of_momentum)
@@ -381,7 +383,7 @@ def test_the_example_is_executed(tmp_path):
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         check=False,
     )
     assert done.returncode == 0, done.stderr
