@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import chisquare
 from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit, StratifiedKFold, TimeSeriesSplit
 
+import hpjax
 from hpjax import build
 from hpjax.batch import Reader
 from hpjax.data import folds
@@ -145,3 +146,16 @@ def test_a_table_comes_back_from_its_file(rng, tmp_path):
     (tmp_path / "data.npz").write_bytes(b"no npz")
     with pytest.raises(DataError, match="missing or damaged"):
         table.table(data_file=tmp_path / "data.npz")
+
+
+def test_whichever_fold_comes_first_is_measured_on_its_own_examples(tmp_path):
+    """One lane, so that each round has one fold: fold 0 alone must not be measured where the first trial's fold lies."""
+    common = {"dataset": "iris", "model": "logistic", "batch_size": 16, "train_steps": "12", "eval_every": "6", "folds": 3}
+    config = hpjax.Config(**common, tensorboard=False, progress=False)
+    found = []
+    for order in ("range(3)", "choice(2,0,1)"):
+        vary = {"learning_rate": "choice(0.1)", "fold": order}
+        study = hpjax.run_sweep(config, vary, trials=3, lanes="1", study=tmp_path / order)
+        found.append({record.values["fold"]: record.objective for record in study.records})
+    assert found[0] == found[1]
+    assert len(set(found[0].values())) > 1
