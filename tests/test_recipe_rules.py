@@ -7,7 +7,7 @@ import pytest
 
 from hpjax.config import Config
 from hpjax.objective import Objective
-from hpjax.recipe import batch, diagnosis, finder
+from hpjax.recipe import batch, diagnosis, finder, range_test
 from hpjax.recipe.diagnosis import Curves, diagnose
 from hpjax.recipe.finding import Finding, Note, worst
 from hpjax.recipe.space import default_space, narrowed
@@ -92,7 +92,7 @@ def test_the_finder_reads_a_known_curve():
     # A ramp whose loss falls fastest, in the logarithm of the rate, at 1e-2, and is lowest at 10 ** -0.5.
     exponents = np.linspace(-5, 0, 101)
     losses = np.where(exponents <= -0.5, 1.3 - np.tanh(2 * (exponents + 2)), 0.3 + 10 * (exponents + 0.5))
-    found = finder.read(rates, ends, 2.3, (10.0**exponents).tolist(), losses.tolist())
+    found = range_test.read(rates, ends, 2.3, (10.0**exponents).tolist(), losses.tolist())
     assert (found["best"], found["loss"], found["before"]) == (0.1, 0.2, 2.3)
     assert found["lowest_useful"] == 1e-3 and found["highest_useful"] == 0.1
     assert (found["largest_stable"], found["unstable"]) == (0.1, 1.0)

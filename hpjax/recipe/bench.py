@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -84,13 +84,16 @@ class Bench:
             rows.append(evaluation.finish(of_lane, size, self.dataset.target_scale)[0])
         return rows
 
-    def run(self, configs: Sequence[Config], every: int, looks: int) -> tuple[TrialState, list[Curve]]:
+    def run(
+        self, configs: Sequence[Config], every: int, looks: int, until: Callable[[int], bool] = lambda looks: False
+    ) -> tuple[TrialState, list[Curve]]:
         """Trains new trials, and looks at them now and then.
 
         Args:
           configs: resolved configs of one compile group, whose `log_every` is `every` steps.
           every: steps between two looks.
-          looks: how many.
+          looks: how many, at most.
+          until: whether it is enough after so many looks.
 
         Returns:
           The states in the end, and a curve of each trial.
@@ -109,6 +112,8 @@ class Bench:
             reports.append((time.monotonic() - begun, report))
             if len(reports) > 1:
                 jax.block_until_ready(reports[-2][1])
+            if until(len(reports)):
+                break
         jax.block_until_ready(reports[-1][1])
         for look, (seconds, given) in enumerate(reports, 1):
             found = jax.device_get(given)

@@ -36,7 +36,8 @@ def overfit(context: Context) -> Finding:
     bench = Bench(config, small, RATES)
     states, _ = bench.init([config.replace(learning_rate=rate) for rate in rates])
     before = bench.measure(states, "train")[0]["loss"]
-    _, curves = bench.run([config.replace(learning_rate=rate) for rate in rates], STEPS_A_LOOK, LOOKS)
+    configs = [config.replace(learning_rate=rate) for rate in rates]
+    _, curves = bench.run(configs, STEPS_A_LOOK, LOOKS, lambda _: context.late)
     ends = [_end(curve) for curve in curves]
     best = int(np.argmin(ends))
     floor = _floor(small, config)
@@ -46,7 +47,7 @@ def overfit(context: Context) -> Finding:
         "step": [step for curve in curves for step in curve.steps],
         "loss": [loss for curve in curves for loss in curve.losses],
     }
-    run = f"{LOOKS * STEPS_A_LOOK} steps at a rate of {rates[best]:.2g}"
+    run = f"{curves[0].steps[-1]} steps at a rate of {rates[best]:.2g}"
     figures = f"{size} examples: loss {before:.3g} to {ends[best]:.3g} in {run}"
     facts = {"before": before, "after": ends[best], "learning_rate": rates[best], "floor": floor}
     tables = {"overfit": table}

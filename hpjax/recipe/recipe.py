@@ -12,6 +12,7 @@ from hpjax import build, devices, durations, flags, inert, resolve
 from hpjax.config import TUNE_FIELDS, Config, TuneConfig
 from hpjax.errors import ConfigError, did_you_mean
 from hpjax.ops import native
+from hpjax.recipe import budget
 from hpjax.recipe.context import Clock, Context, Memory
 from hpjax.recipe.finding import Finding, Verdict, worst
 from hpjax.recipe.folder import FOUND, REPORT, RecipeFolder
@@ -22,8 +23,8 @@ from hpjax.study.folder import BEST
 from hpjax.study.screen import StudyView
 from hpjax.study.space import Space
 
-SHARES = {"batch": 0.1, "coarse": 0.3, "refine": 0.25}
-"""Shares of the budget that steps may take which could take any time; a search leaves the rest to the seeds of the best."""
+GRACE = 0.05
+"""Share of the budget beyond it that the report may take before parts of it are left out."""
 
 GOES_ON_FROM = {"refine": ("coarse",), "confirm": ("refine", "coarse"), "curves": ("confirm", "refine", "coarse")}
 """Steps, and those of which one must come before."""
@@ -82,8 +83,9 @@ def run_tune(config: Config, **settings: Any) -> Tuned:
     return run(config, TuneConfig(**settings))
 
 
-def run(config: Config, recipe: TuneConfig) -> Tuned:
-    """Runs the recipe of two configs; see `run_tune`."""
+def run(config: Config, recipe: TuneConfig, begun: float | None = None) -> Tuned:
+    """Runs the recipe of two configs; see `run_tune`. `begun`: when the budget began, by the monotonic clock."""
+    begun = time.monotonic() if begun is None else begun
     inert.check_warmup(config)
     resolved, recipe = (
         resolve.resolve(config),
@@ -108,14 +110,16 @@ def run(config: Config, recipe: TuneConfig) -> Tuned:
             if note is not None:
                 view.say(note)
         memory = Memory(folder)
-        clock = Clock(durations.seconds(recipe.budget), memory.get("used", 0.0))
+        # What starting up and reading the data took counts, too.
+        clock = Clock(durations.seconds(recipe.budget), memory.get("used", 0.0) + time.monotonic() - begun)
         vary = dict(text.split("=", 1) for text in recipe.vary)
-        context = Context(resolved, dataset, vary, recipe.confirm_seeds, clock, folder, memory, view.say)
+        context = Context(resolved, dataset, vary, recipe.confirm_seeds, clock, folder, memory, view.say, asked=resolved)
+        context.unit = memory.get("unit", budget.UNIT)
         with failure_noted(folder):
             try:
                 findings = _steps(context, folder, recipe.steps)
                 tuned = Tuned(folder.path, context.config, findings)
-                _close(folder, tuned)
+                _close(folder, tuned, clock, context.unit)
             except (KeyboardInterrupt, SystemExit):
                 folder.update_metadata(status="preempted")
                 raise
@@ -136,22 +140,42 @@ def _check_order(recipe: TuneConfig) -> None:
 
 
 def _steps(context: Context, folder: RecipeFolder, steps: tuple[str, ...]) -> dict[str, Finding]:
-    """Makes the steps that are not made yet, and returns what all of them found."""
+    """Makes the steps that are not made yet, each in the time that is planned for it; returns what all of them found."""
     findings = folder.found()
-    for step in steps:
-        if step not in findings:
+    for i, step in enumerate(steps):
+        left = context.clock.left
+        remaining = [one for one in steps[i:] if one not in findings or findings[one].left_out]
+        seconds = budget.planned(step, remaining, left, context.unit) if step in remaining else None
+        if step not in findings or (findings[step].left_out and seconds is not None):
             begun = time.monotonic()
             context.say(f"{step}: {_WHAT[step]}")
-            found = _MADE[step](context, findings)
-            findings[step] = dataclasses.replace(found, seconds=time.monotonic() - begun)
+            if lacking := _lacking(step, findings):
+                found = budget.left_out(step, f"it goes on from what step '{lacking}' did not find")
+            elif seconds is None:
+                found = budget.left_out(step, budget.no_time(step, left, context.unit))
+            else:
+                context.deadline = context.clock.used + seconds
+                found = _MADE[step](context, findings)
+            spent = time.monotonic() - begun
+            findings[step] = dataclasses.replace(found, seconds=spent, planned=math.nan if seconds is None else seconds)
             folder.keep(findings[step])
+            if not found.left_out:
+                context.unit = budget.unit_of(step, spent, context.memory.get("unit")) or context.unit
+                context.memory.set("unit", context.unit)
             context.memory.set("used", context.clock.used)
             for line in findings[step].lines():
                 context.say(line)
         context.config = context.config.replace(**findings[step].settings)
         if findings[step].stops:
             break
-    return findings
+    return {step: findings[step] for step in STEPS if step in findings}
+
+
+def _lacking(step: str, findings: Findings) -> str | None:
+    """Returns the step that another goes on from, where it was made and found nothing to go on from; else None."""
+    before = [name for name in GOES_ON_FROM.get(step, ()) if name in findings]
+    found = any("best" in findings[name].facts for name in before)
+    return before[-1] if before and not found else None
 
 
 def _begin(folder: RecipeFolder, config: Config, recipe: TuneConfig) -> None:
@@ -161,14 +185,14 @@ def _begin(folder: RecipeFolder, config: Config, recipe: TuneConfig) -> None:
     folder.update_metadata(status="running", versions=versions(), git_revision=git_revision())
 
 
-def _close(folder: RecipeFolder, tuned: Tuned) -> None:
+def _close(folder: RecipeFolder, tuned: Tuned, clock: Clock, unit: float) -> None:
     """Writes the report and the winner's flagfile."""
     from hpjax.report import write
 
-    if "confirm" not in tuned.findings:
+    if "confirm" not in tuned.findings or "best" not in tuned.findings["confirm"].facts:
         header = ["what the recipe has chosen so far", "python -m hpjax.train --flagfile=THIS_FILE --run_dir=NEW_FOLDER"]
         folder.write(BEST, flags.to_flagfile(tuned.config, header))
-    write(folder, tuned)
+    write(folder, tuned, lambda: clock.left + GRACE * clock.budget, unit)
     folder.update_metadata(status="done", verdict=tuned.verdict, error=None)
 
 
@@ -202,38 +226,35 @@ def _lr(context: Context, _: Findings) -> Finding:
 def _batch(context: Context, findings: Findings) -> Finding:
     from hpjax.recipe.batch import batch
 
-    return batch(context, _facts(findings, "lr"), SHARES["batch"] * context.clock.budget)
+    return batch(context, _facts(findings, "lr"))
 
 
 def _coarse(context: Context, findings: Findings) -> Finding:
     from hpjax.recipe.search import coarse
 
-    return coarse(context, _facts(findings, "lr"), _share(context, "coarse"))
+    return coarse(context, _facts(findings, "lr"))
 
 
 def _refine(context: Context, findings: Findings) -> Finding:
     from hpjax.recipe.search import refine
 
-    found = _needed(findings, "refine", "coarse")
-    return refine(context, found.facts, _facts(findings, "lr"), _share(context, "refine"))
+    return refine(context, findings[_before("refine", findings)].facts, _facts(findings, "lr"))
 
 
 def _confirm(context: Context, findings: Findings) -> Finding:
     from hpjax.recipe.confirm import confirm
+    from hpjax.recipe.search import known_rate
 
-    name = "refine" if "refine" in findings else "coarse"
-    found = _needed(findings, "confirm", name)
-    lr = _facts(findings, "lr") or {}
-    return confirm(context, name, found.facts, float(lr.get("trial_steps_per_second", math.nan)))
+    name = _before("confirm", findings)
+    found = findings[name].facts
+    return confirm(context, name, found, known_rate(found, _facts(findings, "lr")))
 
 
 def _curves(context: Context, findings: Findings) -> Finding:
     from hpjax.recipe.curves import curves
 
-    name = next((step for step in ("confirm", "refine", "coarse") if step in findings), "coarse")
-    _needed(findings, "curves", name)
     chance = (_facts(findings, "initial") or {}).get("chance", math.nan)
-    return curves(context, name, float(chance))
+    return curves(context, _before("curves", findings), float(chance))
 
 
 _MADE: dict[str, Step] = {
@@ -261,15 +282,14 @@ _WHAT = {
 
 
 def _facts(findings: Findings, step: str) -> Mapping[str, Any] | None:
-    return findings[step].facts if step in findings else None
+    """Returns a step's facts; None where it was not made."""
+    return findings[step].facts if step in findings and not findings[step].left_out else None
 
 
-def _needed(findings: Findings, step: str, before: str) -> Finding:
-    if before not in findings:
-        raise ConfigError(f"step '{step}' goes on from '{before}', which was not made; expected --steps={before},{step}")
-    return findings[before]
-
-
-def _share(context: Context, step: str) -> float:
-    """Returns the seconds that a search may take: its share of the budget, less where little is left."""
-    return min(SHARES[step] * context.clock.budget, context.clock.left / 2)
+def _before(step: str, findings: Findings) -> str:
+    """Returns the step that another goes on from: the first that found something."""
+    for before in GOES_ON_FROM[step]:
+        if before in findings and "best" in findings[before].facts:
+            return before
+    last = GOES_ON_FROM[step][-1]
+    raise ConfigError(f"step '{step}' goes on from '{last}', which was not made; expected --steps={last},{step}")

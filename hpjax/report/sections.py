@@ -1,6 +1,6 @@
 """What the report has to say of each step: notes, and pictures and tables in panels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from hpjax.recipe.finding import Finding, Table
@@ -81,8 +81,20 @@ TITLES = {
 }
 
 
-def sections(tuned: "Tuned", studies: dict[str, Trials]) -> list[Section]:
-    """Returns a section for each step that was made, and one on time and cost."""
+Enough = Callable[[float], bool]
+"""Whether there is time for what takes so many units, multiples of the time for which a program compiles."""
+IMPORTANCE_UNITS, PREDICTIONS_UNITS = 1.0, 1.5
+NO_TIME = "left out, for the budget was over: python -m hpjax.report FOLDER writes this report again with it"
+
+
+def sections(tuned: "Tuned", studies: dict[str, Trials], enough: Enough = lambda units: True) -> list[Section]:
+    """Returns a section for each step that was made, and one on time and cost.
+
+    Args:
+      tuned: what the steps found.
+      studies: their trials.
+      enough: whether there is time for so many units; what there is none for is left out, which the section says.
+    """
     first = first_steps.charts(tuned.findings)
     result = []
     for step, finding in tuned.findings.items():
@@ -90,9 +102,9 @@ def sections(tuned: "Tuned", studies: dict[str, Trials]) -> list[Section]:
         if step in first:
             panels = [Panel("Pictures", tuple(first[step]))]
         elif step == "confirm" and step in studies:
-            panels = list(_confirmed(studies[step]))
+            panels = list(_confirmed(studies[step], enough))
         elif step in studies:
-            panels = list(_searched(studies[step]))
+            panels = list(_searched(studies[step], enough))
         elif step == "curves" and studies:
             panels = list(_losses(studies))
         result.append(Section(step, TITLES.get(step, step), finding, tuple(panels)))
@@ -102,8 +114,8 @@ def sections(tuned: "Tuned", studies: dict[str, Trials]) -> list[Section]:
     return result
 
 
-def _searched(trials: Trials) -> Iterator[Panel]:
-    found = importance.importance(trials)
+def _searched(trials: Trials, enough: Enough) -> Iterator[Panel]:
+    found = importance.importance(trials) if enough(IMPORTANCE_UNITS) else importance.Importance({}, NO_TIME)
     if (chart := parallel(trials)) is not None:
         yield Panel("Parallel", (chart,))
     yield Panel("Slices", tuple(searches.slices(trials)), said=MARKS)
@@ -115,13 +127,13 @@ def _searched(trials: Trials) -> Iterator[Panel]:
     yield _trials(trials)
 
 
-def _confirmed(trials: Trials) -> Iterator[Panel]:
+def _confirmed(trials: Trials, enough: Enough) -> Iterator[Panel]:
     if (chart := confirmed.side_by_side(trials)) is not None:
         yield Panel("Settings", (chart,), settings_table(trials))
     if (chart := searches.curves(trials)) is not None:
         yield Panel("Curves", (chart,))
     if trials.study is not None and trials.study.kept:
-        found = predict(trials.study)
+        found = predict(trials.study) if enough(PREDICTIONS_UNITS) else f"no predictions: {NO_TIME}"
         if isinstance(found, str):
             yield Panel("Predictions", said=f"{found}.")
         else:

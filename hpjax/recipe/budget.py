@@ -1,0 +1,86 @@
+"""The deadline plan: what each step may take, so that all of them and the report end within the budget.
+
+It is made anew before each step, from what is left: what a step did not need is the later ones', what it took too much is
+taken from all of them. How fast the machine is, under whatever load, is what the first step took.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from hpjax.recipe.finding import Finding, Note
+
+UNIT = 1.5
+"""Seconds that compiling a program is taken for before anything was measured."""
+
+
+class Need(NamedTuple):
+    """What a step needs.
+
+    Attributes:
+      units: what it takes at least, in multiples of the time for which a program compiles here.
+      weight: its share of what is left when every step has what it takes at least.
+    """
+
+    units: float
+    weight: float
+
+
+NEEDS = {
+    "initial": Need(3, 0),
+    "report": Need(1.2, 4),
+    "lr": Need(2.5, 14),
+    "coarse": Need(3.5, 22),
+    "curves": Need(0.1, 0),
+    "confirm": Need(4, 34),
+    "overfit": Need(2.5, 4),
+    "refine": Need(3.5, 22),
+    "gradient": Need(2.5, 0),
+    "batch": Need(6, 4),
+}
+"""By step, and of the report; the first are the last to be left out. Measured on digits on a machine that others used."""
+MEASURES = ("initial", "gradient")
+"""Steps that do nothing that a deadline could end: what they took says what a unit takes."""
+
+
+def planned(step: str, remaining: Sequence[str], left: float, unit: float) -> float | None:
+    """Returns the seconds that a step may take, or None where it is to be left out.
+
+    Args:
+      step: the step; the first of those that remain.
+      remaining: the steps that are still to be made.
+      left: seconds that are left of the budget, the report's included.
+      unit: seconds for which a program compiles.
+    """
+    free = left
+    afforded = []
+    for name, need in NEEDS.items():
+        if name not in remaining and name != "report":
+            continue
+        if need.units * unit > free:
+            # What is left is better spent on what matters more than on what matters less and happens to fit.
+            break
+        free -= need.units * unit
+        afforded.append(name)
+    if step not in afforded:
+        return None
+    weights = sum(NEEDS[name].weight for name in afforded)
+    return NEEDS[step].units * unit + (free * NEEDS[step].weight / weights if weights else 0.0)
+
+
+def unit_of(step: str, seconds: float, before: float | None) -> float | None:
+    """Returns what a unit takes after a step took so many seconds; `before`, where the step does not tell."""
+    if step not in MEASURES:
+        return before
+    return max(seconds / NEEDS[step].units, before or 0.0)
+
+
+def left_out(step: str, why: str) -> Finding:
+    """Returns the finding of a step that was not made."""
+    note = Note("left_out", "warning", f"left out: {why}", "a larger --budget; the same command then goes on with it")
+    return Finding(step, (note,), facts={"left_out": True})
+
+
+def no_time(step: str, left: float, unit: float) -> str:
+    """Returns why a step is left out that does not fit."""
+    need = NEEDS[step].units * unit
+    return f"{left:.0f} s of the budget were left, for it (about {need:.0f} s), what matters more, and the report"
