@@ -99,7 +99,7 @@ def test_the_finder_reads_a_known_curve():
     # The mean follows nine points late: 0.45 decades.
     assert 10**-2.1 <= found["steepest"] <= 10**-1.4
     assert 10**-1.6 <= found["minimum_tenth"] <= 10**-1.1
-    assert finder.worth_trying(found) == (pytest.approx(1e-3 / 3), 0.1)
+    assert finder.worth_trying(found) == (pytest.approx(1e-2 / 3), 0.1)
 
 
 def test_a_batch_size_pays_as_long_as_it_adds(rng):

@@ -4,7 +4,7 @@ It is made anew before each step, from what is left: what a step did not need is
 taken from all of them. How fast the machine is, under whatever load, is what the first step took.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hpjax.recipe.finding import Finding, Note
@@ -28,13 +28,13 @@ class Need(NamedTuple):
 NEEDS = {
     "initial": Need(3, 0),
     "report": Need(1.2, 4),
-    "lr": Need(2.5, 14),
-    "coarse": Need(3.5, 22),
+    "lr": Need(2.5, 8),
+    "coarse": Need(3.5, 24),
     "curves": Need(0.1, 0),
-    "confirm": Need(4, 34),
-    "overfit": Need(2.5, 4),
+    "confirm": Need(4, 38),
+    "overfit": Need(2.5, 3),
     "refine": Need(3.5, 22),
-    "gradient": Need(2.5, 0),
+    "gradient": Need(2.5, 2),
     "batch": Need(6, 4),
 }
 """By step, and of the report; the first are the last to be left out. Measured on digits on a machine that others used."""
@@ -42,7 +42,9 @@ MEASURES = ("initial", "gradient")
 """Steps that do nothing that a deadline could end: what they took says what a unit takes."""
 
 
-def planned(step: str, remaining: Sequence[str], left: float, unit: float) -> float | None:
+def planned(
+    step: str, remaining: Sequence[str], left: float, unit: float, wished: Mapping[str, float] | None = None
+) -> float | None:
     """Returns the seconds that a step may take, or None where it is to be left out.
 
     Args:
@@ -50,21 +52,24 @@ def planned(step: str, remaining: Sequence[str], left: float, unit: float) -> fl
       remaining: the steps that are still to be made.
       left: seconds that are left of the budget, the report's included.
       unit: seconds for which a program compiles.
+      wished: seconds beyond what it takes at least that a step should have before anything is shared out, where they are
+        there.
     """
     free = left
-    afforded = []
+    least: dict[str, float] = {}
     for name, need in NEEDS.items():
         if name not in remaining and name != "report":
             continue
-        if need.units * unit > free:
+        seconds, more = need.units * unit, (wished or {}).get(name, 0.0)
+        if seconds > free:
             # What is left is better spent on what matters more than on what matters less and happens to fit.
             break
-        free -= need.units * unit
-        afforded.append(name)
-    if step not in afforded:
+        least[name] = seconds + more if seconds + more <= free else seconds
+        free -= least[name]
+    if step not in least:
         return None
-    weights = sum(NEEDS[name].weight for name in afforded)
-    return NEEDS[step].units * unit + (free * NEEDS[step].weight / weights if weights else 0.0)
+    weights = sum(NEEDS[name].weight for name in least)
+    return least[step] + (free * NEEDS[step].weight / weights if weights else 0.0)
 
 
 def unit_of(step: str, seconds: float, before: float | None) -> float | None:

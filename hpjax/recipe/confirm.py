@@ -31,6 +31,8 @@ COMPILING, CLOSING = 2.0, 1.5
 """Units that it takes until the first trial begins, and that reading the test split takes."""
 SAFE = 0.8
 """Share of its time that is planned with: a machine that others use is not always as fast as it was."""
+SHORT = 0.5
+"""Share of a whole run below which one seed in full says more than two."""
 SHORTEST = 0.25
 """Share of a whole run below which a confirmation would say nothing of it."""
 
@@ -46,7 +48,8 @@ class Size(NamedTuple):
 def confirm(context: Context, name: str, found: Mapping[str, Any], rate: float) -> Finding:
     """Returns which of the best settings is best over several seeds at full length, and whether that can be told.
 
-    Where the time is too short it takes fewer settings, then fewer seeds, then shorter runs, and says so.
+    Where the time is too short it takes fewer settings, then fewer seeds, then shorter runs, and says so. One seed in full
+    is preferred to two at less than half the length: what is best depends on the length.
 
     Args:
       context: the recipe.
@@ -111,6 +114,8 @@ def affordable(rate: float, seconds: float, full: int, seeds: int, least: int) -
         if rounds * devices * full <= rate * seconds:
             return Size(settings, some, full)
     steps = int(rate * seconds / (-(-4 // devices) * devices))
+    if steps < SHORT * full and -(-2 // devices) * devices * full <= rate * seconds:
+        return Size(2, 1, full)
     return Size(2, 2, steps) if steps >= max(least, SHORTEST * full) else None
 
 
@@ -158,7 +163,7 @@ def _compared(
     values = of[best.setting]
     words = ", ".join(f"{setting}={text_of(setting, value)}" for setting, value in best.values.items())
     spread = f", standard deviation {statistics.stdev(values):.2g}" if len(values) > 1 else ""
-    notes = [Note("winner", "ok", f"{objective.name} {best.value:.4g}{spread} over {len(values)} seeds: {words}")]
+    notes = [Note("winner", "ok", f"{objective.name} {best.value:.4g}{spread} over {_seeds(len(values))}: {words}")]
     facts: dict[str, Any] = {"best": dataclasses.asdict(best), "objective": objective.name, "values": values}
     others = [
         one
@@ -171,13 +176,16 @@ def _compared(
         facts |= {"second": dataclasses.asdict(second), "difference": list(gap)}
         ends = f"95 % interval of the difference to the second: {gap.low:.2g} to {gap.high:.2g}"
         told = f"better beyond seed noise ({ends})" if gap.low > 0 else f"no difference beyond seed noise ({ends})"
+        if not math.isfinite(gap.low):
+            told = f"better than the second by {gap.value:.2g}; with one seed each nobody knows whether that is noise"
         notes.append(Note("told_apart", "ok", told))
     asked = asked_values(context, {name: "" for name in best.values})
     for before in (one for one in others if one.values == asked):
         gap = difference(values, of[before.setting], objective)
         facts["asked"] = {"value": before.value, "difference": list(gap)}
         said = f"the settings that the config had: {before.value:.4g}; the winner is better by {gap.value:.2g}"
-        notes.append(Note("asked", "ok", f"{said} (95 % interval {gap.low:.2g} to {gap.high:.2g})"))
+        interval = f" (95 % interval {gap.low:.2g} to {gap.high:.2g})" if math.isfinite(gap.low) else ""
+        notes.append(Note("asked", "ok", f"{said}{interval}"))
     searched = found.get("best", {}).get("value", math.nan)
     if math.isfinite(searched):
         shrunk = (searched - best.value) * (1 if objective.maximise else -1)
@@ -188,8 +196,12 @@ def _compared(
         tests = [study.facts["test_of_trials"][number] for number in sorted(study.facts["test_of_trials"], key=int)]
         facts |= {"test": study.facts["test"], "test_by_seed": tests}
         figures = ", ".join(_over_seeds(name, [one.get(name, math.nan) for one in tests]) for name in tests[0])
-        notes.append(Note("test", "ok", f"test split, read once with the winner's {len(tests)} seeds: {figures}"))
+        notes.append(Note("test", "ok", f"test split, read once with the winner's {_seeds(len(tests))}: {figures}"))
     return notes, facts
+
+
+def _seeds(number: int) -> str:
+    return f"{number} seed{'' if number == 1 else 's'}"
 
 
 def _over_seeds(name: str, values: list[float]) -> str:
@@ -204,7 +216,8 @@ def _limits(size: Size, full: int, cut: bool, done: str, seeds: int) -> Iterator
         seen = f"shortened: runs of {size.steps} of {full} steps, for the budget leaves no time for whole ones"
         yield Note("shortened", "warning", seen, f"{remedy}; best.flags with --train_steps={full} trains the winner in full")
     elif size.seeds < seeds:
-        yield Note("fewer_seeds", "warning", f"{size.seeds} seeds instead of {seeds}: there was no time for more", remedy)
+        seen = f"{_seeds(size.seeds)} instead of {seeds}: there was no time for more"
+        yield Note("fewer_seeds", "warning", seen, remedy)
     if cut:
         yield Note("cut", "warning", f"the time was over when {done} trials had ended: the others do not count", remedy)
 

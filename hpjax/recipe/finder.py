@@ -74,8 +74,8 @@ def _others(context: Context, every: int) -> dict[str, RangeTest]:
 
 
 def worth_trying(facts: Mapping[str, float]) -> tuple[float, float]:
-    """Returns the lowest and the highest rate that a search should try: a little beyond those that learn."""
-    return facts["lowest_useful"] / 3, min(facts["highest_useful"] * 3, facts["largest_stable"])
+    """Returns the lowest and the highest rate that a search should try: a little beyond those that learn well."""
+    return facts["lowest_worth"] / 3, min(facts["highest_worth"] * 3, facts["largest_stable"])
 
 
 def _finding(facts: dict[str, float], tables: dict[str, Table], tests: Mapping[str, RangeTest]) -> Finding:

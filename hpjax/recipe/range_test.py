@@ -18,6 +18,8 @@ WORSE = 1.0
 """A rate is unstable where its loss ends above this share of the loss at the start."""
 USEFUL = 0.1
 """Share of the best rate's gain that a rate must bring to count as one that learns."""
+WORTH = 0.5
+"""Likewise, for a search to go there: what is slower here is too slow for runs that are not much longer."""
 
 
 class RangeTest(NamedTuple):
@@ -124,8 +126,10 @@ def read(
     best = int(np.argmin(ends))
     gain = before - ends[best]
     learns = [rate for rate, end in zip(rates, ends, strict=True) if before - end > USEFUL * gain > 0]
-    stable = [rate for rate, end in zip(rates, ends, strict=True) if math.isfinite(end) and end <= WORSE * before * 1.02]
+    worth = [rate for rate, end in zip(rates, ends, strict=True) if before - end > WORTH * gain > 0]
     unstable = [rate for rate, end in zip(rates, ends, strict=True) if rate > rates[best] and end > WORSE * before * 1.02]
+    # Beyond the first unstable one a trial may be so far off that its loss stands still.
+    stable = [rate for rate in rates if rate < min(unstable, default=math.inf)]
     smooth = _smoothed(losses)
     finite = np.isfinite(smooth)
     lowest = int(np.nanargmin(np.where(finite, smooth, np.nan))) if finite.any() else 0
@@ -136,6 +140,8 @@ def read(
         "loss": ends[best],
         "gain": gain,
         "lowest_useful": min(learns, default=math.nan),
+        "lowest_worth": min(worth, default=math.nan),
+        "highest_worth": max(worth, default=math.nan),
         "highest_useful": max(learns, default=math.nan),
         "largest_stable": max(stable, default=math.nan),
         "unstable": min(unstable, default=math.nan),

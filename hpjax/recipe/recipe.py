@@ -145,7 +145,8 @@ def _steps(context: Context, folder: RecipeFolder, steps: tuple[str, ...]) -> di
     for i, step in enumerate(steps):
         left = context.clock.left
         remaining = [one for one in steps[i:] if one not in findings or findings[one].left_out]
-        seconds = budget.planned(step, remaining, left, context.unit) if step in remaining else None
+        wished = {"confirm": _two_runs(context, findings)}
+        seconds = budget.planned(step, remaining, left, context.unit, wished) if step in remaining else None
         if step not in findings or (findings[step].left_out and seconds is not None):
             begun = time.monotonic()
             context.say(f"{step}: {_WHAT[step]}")
@@ -169,6 +170,15 @@ def _steps(context: Context, folder: RecipeFolder, steps: tuple[str, ...]) -> di
         if findings[step].stops:
             break
     return {step: findings[step] for step in STEPS if step in findings}
+
+
+def _two_runs(context: Context, findings: Findings) -> float:
+    """Returns the seconds that two whole runs take, as far as the steps so far tell; without them no winner is a winner."""
+    from hpjax.recipe.confirm import SAFE
+    from hpjax.recipe.search import full_length, known_rate
+
+    known = [_facts(findings, step) for step in ("refine", "coarse", "lr")]
+    return 2 * full_length(context) / (SAFE * known_rate(*known)) if any(known) else 0.0
 
 
 def _lacking(step: str, findings: Findings) -> str | None:

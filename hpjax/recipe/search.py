@@ -110,10 +110,11 @@ def good(study: Study) -> list[SettingSummary]:
 
 
 def _first_space(context: Context, lr: Mapping[str, Any] | None) -> dict[str, str]:
+    epochs = full_length(context) * context.config.batch_size / context.dataset.splits["train"][1]
     if lr is None:
         rate = float(context.config.learning_rate or 1e-3)
-        return default_space(context.config, rate / 30, rate * 10)
-    return default_space(context.config, *worth_trying(lr))
+        return default_space(context.config, rate / 30, rate * 10, epochs)
+    return default_space(context.config, *worth_trying(lr), epochs)
 
 
 def _coarse_steps(context: Context, rate: float) -> int:

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from hpjax.recipe.finding import Finding, Table
-from hpjax.report import confirmed, confusion, first_steps, importance, material, searches, timing
+from hpjax.report import confirmed, confusion, first_steps, importance, interactions, material, searches, timing
 from hpjax.report.chart import Chart
 from hpjax.report.confusion import Example
+from hpjax.report.hard_text import TokenPredictions, by_position, worst_tokens
 from hpjax.report.material import Trials
 from hpjax.report.parallel import parallel
 from hpjax.report.predictions import predict
@@ -26,6 +27,7 @@ MARKS = (
 )
 
 
+TOKENS = "The tokens that the winner thought least likely, one of each window, behind ▸; before it the text that it saw."
 ALL_RIGHT = "No example is taken for something else: there is no worst one."
 
 
@@ -119,9 +121,13 @@ def _searched(trials: Trials, enough: Enough) -> Iterator[Panel]:
     if (chart := parallel(trials)) is not None:
         yield Panel("Parallel", (chart,))
     yield Panel("Slices", tuple(searches.slices(trials)), said=MARKS)
-    what = (importance.chart(trials.step, found),) if found.shares else ()
-    charts = tuple(one for one in (surface(trials, found.shares), *what) if one is not None)
-    yield Panel("Importance", charts, said="" if found.shares else f"Importance: {found.said}.")
+    what = [importance.chart(trials.step, found)] if found.shares else []
+    said = "" if found.shares else f"Importance: {found.said}."
+    if found.shares:
+        pairs = interactions.interactions(trials, found.shares)
+        what += [interactions.chart(trials.step, pairs)] if pairs.shares else []
+        said = "" if pairs.shares else f"Interactions: {pairs.said}."
+    yield Panel("Importance", tuple(one for one in (surface(trials, found.shares), *what) if one is not None), said=said)
     if (chart := searches.curves(trials)) is not None:
         yield Panel("Curves", (chart,))
     yield _trials(trials)
@@ -136,6 +142,8 @@ def _confirmed(trials: Trials, enough: Enough) -> Iterator[Panel]:
         found = predict(trials.study) if enough(PREDICTIONS_UNITS) else f"no predictions: {NO_TIME}"
         if isinstance(found, str):
             yield Panel("Predictions", said=f"{found}.")
+        elif isinstance(found, TokenPredictions):
+            yield Panel("Predictions", (by_position(found),), examples=tuple(worst_tokens(found)), said=TOKENS)
         else:
             examples = tuple(confusion.worst(found))
             yield Panel("Predictions", (confusion.matrix(found),), examples=examples, said="" if examples else ALL_RIGHT)
