@@ -12,7 +12,7 @@ from hpjax.recipe.context import Context, plain
 from hpjax.recipe.rates import spread
 
 LOW, HIGH = 1e-5, 10.0
-LOOKS, LEAST_LOOKS = 10, 3
+LOOKS, LEAST_LOOKS = 10, 2
 """How often each run is looked at, and below which number of looks a deadline does not end it."""
 WORSE = 1.0
 """A rate is unstable where its loss ends above this share of the loss at the start."""
@@ -90,7 +90,7 @@ def range_test(
     configs = [base.replace(learning_rate=rate) for rate in (*rates, *own)]
     states, curves = bench.run(configs, every, LOOKS, lambda looks: looks >= LEAST_LOOKS and late())
     looks, seconds = len(curves[0].losses), curves[0].seconds[-1]
-    made = (looks - 1) * every * sum(not curve.diverged for curve in curves)
+    made = (looks * every - 1) * sum(not curve.diverged for curve in curves)
     measured = own and context.dataset.splits["val"][1]
     val = [row["loss"] for row in bench.measure(states, "val")] if measured else []
     steps = looks * every

@@ -41,11 +41,15 @@ class Tuned:
       path: its folder.
       config: the config with the settings that were chosen, resolved.
       findings: what each step found, by name.
+      budget: seconds that all of it was given; NaN where that is not known.
+      used: those of them that were used when the report was begun.
     """
 
     path: Path
     config: Config
     findings: dict[str, Finding]
+    budget: float = math.nan
+    used: float = math.nan
 
     @property
     def verdict(self) -> Verdict:
@@ -118,7 +122,8 @@ def run(config: Config, recipe: TuneConfig, begun: float | None = None) -> Tuned
         with failure_noted(folder):
             try:
                 findings = _steps(context, folder, recipe.steps)
-                tuned = Tuned(folder.path, context.config, findings)
+                tuned = Tuned(folder.path, context.config, findings, clock.budget, clock.used)
+                memory.set("used", clock.used)
                 _close(folder, tuned, clock, context.unit)
             except (KeyboardInterrupt, SystemExit):
                 folder.update_metadata(status="preempted")

@@ -35,6 +35,8 @@ STOPPED_SHARE = 0.5
 GOOD = 0.25
 """Share of the settings that is the good region."""
 FEW = 4
+REGULARISE, LONG = ("weight_decay", "dropout_rate"), 0.5
+"""Settings that pay in long runs only, for short ones would choose none, and the share of a whole run that is long."""
 COMPILING = 2.0
 """Units that a search compiles for before its first trial begins."""
 BEST_FIRST = 3
@@ -48,9 +50,9 @@ def coarse(context: Context, lr: Mapping[str, Any] | None) -> Finding:
       context: the recipe.
       lr: facts of the learning rate finder, or None.
     """
-    space = context.memory.once("coarse_space", lambda: context.vary or _first_space(context, lr))
     rate = known_rate(lr)
     steps = context.memory.once("coarse_steps", lambda: _coarse_steps(context, rate))
+    space = context.memory.once("coarse_space", lambda: context.vary or _first_space(context, lr, steps))
     return _search(context, "coarse", space, steps, "halton", rate, [asked_values(context, space)])
 
 
@@ -60,11 +62,15 @@ def refine(context: Context, found: Mapping[str, Any], lr: Mapping[str, Any] | N
     best = study.best
     if best is None:
         raise ConfigError("the coarse search has no setting with a value")
-    space = context.memory.once("refine_space", lambda: narrowed(found["space"], good(study), best, context.config))
     full, rate = full_length(context), known_rate(found, lr)
     affordable = int(rate * _training(context) / (LEAST_TRIALS * 2 * STOPPED_SHARE))
     steps = context.memory.once("refine_steps", lambda: max(min(full, affordable), int(found["steps"])))
-    first = [one.values for one in good(study)[:BEST_FIRST]]
+    # What the coarse search's runs were too short for is searched here.
+    wide = found["space"] if context.vary else {**_first_space(context, lr, steps), **found["space"]}
+    space = context.memory.once("refine_space", lambda: narrowed(wide, good(study), best, context.config))
+    first = [{**asked_values(context, space), **one.values} for one in good(study)[:BEST_FIRST]]
+    # A dropout of 0, which a setting that is left out would have, is another program.
+    first = [values for values in first if not set(space) - set(values)]
     return _search(context, "refine", space, min(int(steps), full), "tpe", rate, first)
 
 
@@ -77,9 +83,17 @@ def asked_values(context: Context, space: Mapping[str, str]) -> dict[str, Any]:
     """Returns the values of what is searched that the config had before the recipe chose any; empty if it has not all."""
     asked = context.asked or context.config
     values = {name: getattr(asked, name) for name in space if name not in table.SEED_LIKE}
+    if "warmup" in values:
+        values["warmup"] = warmup_share(context)
     # A rate that is 0 makes a program of its own, without that part: it is no place of the space.
     off = any(values.get(name) == 0 for name in OFF_AT_ZERO)
     return {} if off or any(value is None for value in values.values()) else values
+
+
+def warmup_share(context: Context) -> str:
+    """Returns the warmup that the config had as a share of a whole run, which it is in short runs, too."""
+    lengths = resolve.lengths(context.asked or context.config, context.dataset.splits["train"][1])[0]
+    return f"{100 * lengths.warmup_share:.4g}%"
 
 
 def known_rate(*facts: Mapping[str, Any] | None) -> float:
@@ -109,12 +123,14 @@ def good(study: Study) -> list[SettingSummary]:
     return tried[: max(math.ceil(GOOD * len(tried)), FEW)]
 
 
-def _first_space(context: Context, lr: Mapping[str, Any] | None) -> dict[str, str]:
-    epochs = full_length(context) * context.config.batch_size / context.dataset.splits["train"][1]
-    if lr is None:
-        rate = float(context.config.learning_rate or 1e-3)
-        return default_space(context.config, rate / 30, rate * 10, epochs)
-    return default_space(context.config, *worth_trying(lr), epochs)
+def _first_space(context: Context, lr: Mapping[str, Any] | None, steps: int) -> dict[str, str]:
+    """Returns the default space of runs of so many steps; without what regularises where they are a part of a whole run."""
+    full, config = full_length(context), context.config
+    epochs = full * config.batch_size / context.dataset.splits["train"][1]
+    rate = float(config.learning_rate or 1e-3)
+    ends = (rate / 30, rate * 10) if lr is None else worth_trying(lr)
+    space = default_space(config, *ends, epochs)
+    return {name: text for name, text in space.items() if steps >= LONG * full or name not in REGULARISE}
 
 
 def _coarse_steps(context: Context, rate: float) -> int:
@@ -151,6 +167,7 @@ def _search(
         schedule_steps=text,
         eval_every=f"{max(steps // EVALUATIONS, 1)}steps",
         checkpoint_every=text,
+        **({} if "warmup" in space else {"warmup": warmup_share(context)}),
         run_dir=None,
         overwrite=False,
         resume=True,

@@ -11,7 +11,7 @@ from hpjax.batch import Examples
 from hpjax.data import Dataset
 from hpjax.generate import BYTES
 from hpjax.report.chart import Axis, Chart, Marks
-from hpjax.report.confusion import Example
+from hpjax.report.example import Example
 from hpjax.study.study import Study
 
 MOST = 512

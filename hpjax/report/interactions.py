@@ -23,6 +23,7 @@ MOST_SETTINGS, MOST_NAMES = 512, 5
 TREES, SEED = 64, 0
 POINTS, BACKGROUNDS = 12, 128
 """Places of a hyperparameter, and places of the others that are averaged over at each."""
+MOST_SHOWN = 6
 NOTEWORTHY = 0.02
 """Share below which a pair is not worth a word."""
 
@@ -103,7 +104,8 @@ def _middles(level: np.ndarray) -> np.ndarray:
 
 def chart(step: str, found: Interactions) -> Chart:
     """Returns the picture of what `interactions` found."""
-    names, values = [f"{one}, {other}" for one, other in found.shares], list(found.shares.values())
+    shown = list(found.shares.items())[:MOST_SHOWN]
+    names, values = [f"{one}, {other}" for (one, other), _ in shown], [share for _, share in shown]
     words = "of the variance, beyond what each explains"
     texts = [f"{pair}\n{share:.1%} {words}" for pair, share in zip(names, values, strict=True)]
     marks = Marks("", values, list(range(len(names))), "second", "bars", texts=texts)

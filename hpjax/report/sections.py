@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hpjax.recipe.finding import Finding, Table
 from hpjax.report import confirmed, confusion, first_steps, importance, interactions, material, searches, timing
 from hpjax.report.chart import Chart
-from hpjax.report.confusion import Example
+from hpjax.report.example import Example
 from hpjax.report.hard_text import TokenPredictions, by_position, worst_tokens
 from hpjax.report.material import Trials
 from hpjax.report.parallel import parallel
@@ -102,7 +102,7 @@ def sections(tuned: "Tuned", studies: dict[str, Trials], enough: Enough = lambda
     for step, finding in tuned.findings.items():
         panels: list[Panel] = []
         if step in first:
-            panels = [Panel("Pictures", tuple(first[step]))]
+            panels = [Panel("Pictures", tuple(first[step]), finding.tables.get("suggestions"))]
         elif step == "confirm" and step in studies:
             panels = list(_confirmed(studies[step], enough))
         elif step in studies:

@@ -20,9 +20,12 @@ def timing(tuned: "Tuned") -> Chart:
     given = [(one.planned, i) for i, one in enumerate(tuned.findings.values()) if math.isfinite(one.planned)]
     if given:
         at, rows = (list(column) for column in zip(*given, strict=True))
-        said = [f"{names[i]}\nat most {value:.1f} s planned" for value, i in given]
-        marks.append(Marks("planned, at most", at, rows, "best", "dots", "circle-open", 10, texts=said))
+        said = [f"{names[i]}\n{value:.1f} s planned" for value, i in given]
+        marks.append(Marks("planned", at, rows, "best", "dots", "circle-open", 10, texts=said))
     words = f"{math.fsum(seconds):.0f} s in all, without starting up and reading the data."
+    if math.isfinite(tuned.budget) and math.isfinite(tuned.used):
+        of_all = f"with starting up and reading the data {tuned.used:.0f} s of a budget of {tuned.budget:.0f} s"
+        words = f"The steps took {math.fsum(seconds):.0f} s; {of_all} were used before this report."
     height = 110 + 28 * len(names)
     return Chart(
         "timing", "Time by step", Axis("seconds"), Axis("", labels=tuple(names)), tuple(marks), caption=words, height=height

@@ -52,7 +52,7 @@ def summary(tuned: "Tuned") -> Summary:
         sure.append("not confirmed: one seed each, and the best of many looks better than it is")
     problems = list(_problems(tuned))
     problems.sort(key=lambda one: one[1].verdict != "failed")
-    then = [f"{note.remedy} ({step})" for step, note in problems if note.remedy]
+    then = list(dict.fromkeys(f"{note.remedy} ({step})" for step, note in problems if note.remedy))
     gap = tuned.findings["confirm"].facts.get("difference") if "confirm" in tuned.findings else None
     if gap and not gap[1] > 0:
         then.append("the best settings cannot be told apart: take the one that suits you, or raise --confirm_seeds")
