@@ -31,7 +31,7 @@ COMPILING, CLOSING = 2.0, 1.5
 """Units that it takes until the first trial begins, and that reading the test split takes."""
 SAFE = 0.8
 """Share of its time that is planned with: a machine that others use is not always as fast as it was."""
-SHORT = 0.5
+SHORT = 0.75
 """Share of a whole run below which one seed in full says more than two."""
 SHORTEST = 0.25
 """Share of a whole run below which a confirmation would say nothing of it."""
@@ -49,7 +49,7 @@ def confirm(context: Context, name: str, found: Mapping[str, Any], rate: float) 
     """Returns which of the best settings is best over several seeds at full length, and whether that can be told.
 
     Where the time is too short it takes fewer settings, then fewer seeds, then shorter runs, and says so. One seed in full
-    is preferred to two at less than half the length: what is best depends on the length.
+    is preferred to two of much shorter runs: what is best depends on the length.
 
     Args:
       context: the recipe.

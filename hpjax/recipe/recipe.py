@@ -153,7 +153,7 @@ def _steps(context: Context, folder: RecipeFolder, steps: tuple[str, ...]) -> di
         wished = {"confirm": _two_runs(context, findings)}
         seconds = budget.planned(step, remaining, left, context.unit, wished) if step in remaining else None
         if step not in findings or (findings[step].left_out and seconds is not None):
-            begun = time.monotonic()
+            begun = context.clock.used
             context.say(f"{step}: {_WHAT[step]}")
             if lacking := _lacking(step, findings):
                 found = budget.left_out(step, f"it goes on from what step '{lacking}' did not find")
@@ -162,7 +162,7 @@ def _steps(context: Context, folder: RecipeFolder, steps: tuple[str, ...]) -> di
             else:
                 context.deadline = context.clock.used + seconds
                 found = _MADE[step](context, findings)
-            spent = time.monotonic() - begun
+            spent = context.clock.used - begun
             findings[step] = dataclasses.replace(found, seconds=spent, planned=math.nan if seconds is None else seconds)
             folder.keep(findings[step])
             if not found.left_out:
