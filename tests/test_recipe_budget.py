@@ -101,22 +101,35 @@ def test_a_larger_budget_makes_what_was_left_out(monkeypatch, tmp_path):
     assert after["initial"].seconds == 15.0, "what was made stays"
 
 
-def test_two_whole_runs_are_kept_for_the_confirmation():
+def test_two_whole_runs_are_kept_for_the_confirmation_and_some_trials_for_the_search():
     unit, left = 1.0, 100.0
-    remaining = STEPS[STEPS.index("coarse") :]
-    plain = budget.planned("coarse", remaining, left, unit)
-    wished = budget.planned("coarse", remaining, left, unit, {"confirm": 60.0})
-    assert wished < plain
-    # A wish that the budget is too small for takes nothing from anybody.
-    assert budget.planned("coarse", remaining, left, unit, {"confirm": 1000.0}) == plain
-    at_last = budget.planned("confirm", ["confirm"], 70.0, unit, {"confirm": 60.0})
-    assert at_last == pytest.approx(70.0 - (70.0 - 64.0 - 1.2) * 4 / 42 - 1.2)
+    remaining = STEPS[STEPS.index("batch") :]
+
+    def planned(step, wished, left=left):
+        return budget.planned(step, remaining[remaining.index(step) :], left, unit, wished)
+
+    plain = planned("coarse", {})
+    assert planned("coarse", {"confirm": 60.0}) < plain
+    # A wish that is too large takes nothing from anybody, for the confirmation; the search takes what it can.
+    assert planned("coarse", {"confirm": 1000.0}) == plain
+    assert planned("coarse", {"coarse": 1000.0}) == pytest.approx(
+        left - sum(budget.NEEDS[n].units for n in ("report", "curves", "confirm"))
+    )
+    assert planned("coarse", {"confirm": 60.0, "coarse": 1000.0}) == pytest.approx(
+        planned("coarse", {"coarse": 1000.0}) - 60.0
+    )
+    # What matters less has nothing then.
+    assert planned("batch", {"confirm": 60.0}) is not None
+    assert planned("batch", {"confirm": 60.0, "coarse": 30.0}) is None
+    assert planned("confirm", {"confirm": 60.0}, 70.0) > 64.0
 
 
 def test_a_confirmation_is_as_large_as_the_time_allows(monkeypatch):
     monkeypatch.setattr("jax.devices", lambda: [None, None])
     full, seeds, least = 1000, 4, 100
-    found = {seconds: affordable(100.0, seconds, full, seeds, least) for seconds in (200, 130, 90, 45, 35, 25, 15, 11, 9, 1)}
+    found = {
+        seconds: affordable(100.0, seconds, full, seeds, least) for seconds in (200, 130, 90, 45, 35, 25, 15, 11, 9, 4, 1)
+    }
     assert found == {
         200: Size(4, 4, 1000),
         130: Size(3, 4, 1000),
@@ -125,9 +138,10 @@ def test_a_confirmation_is_as_large_as_the_time_allows(monkeypatch):
         35: Size(2, 2, 875),
         # One seed in full rather than two at less than three quarters.
         25: Size(2, 1, 1000),
-        15: Size(2, 2, 375),
-        11: Size(2, 2, 275),
-        9: None,
+        15: Size(2, 1, 750),
+        11: Size(2, 1, 550),
+        9: Size(2, 1, 450),
+        4: None,
         1: None,
     }
 

@@ -98,7 +98,7 @@ class Bench:
         every: int,
         looks: int,
         until: Callable[[int], bool] = lambda looks: False,
-        keep: int | None = None,
+        keep: tuple[int, int] | None = None,
     ) -> tuple[TrialState, list[Curve]]:
         """Trains new trials, and looks at them now and then.
 
@@ -107,7 +107,7 @@ class Bench:
           every: steps between two looks.
           looks: how many, at most.
           until: whether it is enough after so many looks; asked in between, too, and what was begun then does not count.
-          keep: how many go on after the first look, those with the lowest losses; None for all.
+          keep: a look, and how many go on after it, those with the lowest losses there; None for all.
 
         Returns:
           The states in the end, and a curve of each trial.
@@ -135,8 +135,8 @@ class Bench:
                 curves[lane].seconds.append(clock.seconds)
             if until(look):
                 break
-            if look == 1 and keep is not None:
-                on = sorted(on, key=lambda lane: _lowest_first(curves[lane].losses[0]))[:keep]
+            if keep is not None and look == keep[0]:
+                on = sorted(on, key=lambda lane: _lowest_first(curves[lane].losses[-1]))[: keep[1]]
                 values = self.values(configs, on)
         return states, curves
 

@@ -38,6 +38,10 @@ NEEDS = {
     "batch": Need(6, 4),
 }
 """By step, and of the report; the first are the last to be left out. Measured on digits on a machine that others used."""
+ESSENTIAL = ("initial", "report", "lr", "coarse", "curves", "confirm", "overfit")
+"""What is made before anything else is thought of."""
+WISHES = ("confirm", "coarse")
+"""Steps that may wish for more, in their order: two whole runs, and enough trials to choose from."""
 MEASURES = ("initial", "gradient")
 """Steps that do nothing that a deadline could end: what they took says what a unit takes."""
 
@@ -52,20 +56,24 @@ def planned(
       remaining: the steps that are still to be made.
       left: seconds that are left of the budget, the report's included.
       unit: seconds for which a program compiles.
-      wished: seconds beyond what it takes at least that a step should have before anything is shared out, where they are
-        there.
+      wished: seconds beyond what it takes at least that one of `WISHES` should have before what matters less has any; the
+        confirmation all of them or none.
     """
     free = left
     least: dict[str, float] = {}
-    for name, need in NEEDS.items():
-        if name not in remaining and name != "report":
-            continue
-        seconds, more = need.units * unit, (wished or {}).get(name, 0.0)
-        if seconds > free:
-            # What is left is better spent on what matters more than on what matters less and happens to fit.
-            break
-        least[name] = seconds + more if seconds + more <= free else seconds
-        free -= least[name]
+    here = [name for name in NEEDS if name in remaining or name == "report"]
+    for names, wishes in ((ESSENTIAL, wished or {}), (tuple(NEEDS), {})):
+        for name in (one for one in here if one in names and one not in least):
+            seconds = NEEDS[name].units * unit
+            if seconds > free:
+                # What is left is better spent on what matters more than on what matters less and happens to fit.
+                break
+            least[name] = seconds
+            free -= seconds
+        for name in (one for one in WISHES if one in wishes and one in least):
+            more = min(wishes[name], free) if name != "confirm" or wishes[name] <= free else 0.0
+            least[name] += more
+            free -= more
     if step not in least:
         return None
     weights = sum(NEEDS[name].weight for name in least)

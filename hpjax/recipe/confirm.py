@@ -113,10 +113,12 @@ def affordable(rate: float, seconds: float, full: int, seeds: int, least: int) -
         rounds = -(-settings * some // devices)
         if rounds * devices * full <= rate * seconds:
             return Size(settings, some, full)
-    steps = int(rate * seconds / (-(-4 // devices) * devices))
-    if steps < SHORT * full and -(-2 // devices) * devices * full <= rate * seconds:
-        return Size(2, 1, full)
-    return Size(2, 2, steps) if steps >= max(least, SHORTEST * full) else None
+    for some, least_share in ((2, SHORT), (1, 1.0), (1, SHORTEST)):
+        rounds = -(-2 * some // devices)
+        steps = min(int(rate * seconds / (rounds * devices)), full)
+        if steps >= max(least, least_share * full):
+            return Size(2, some, steps)
+    return None
 
 
 def _settings(context: Context, searched: Study, space: Mapping[str, str], number: int) -> list[dict[str, Any]]:

@@ -19,8 +19,8 @@ NOTHING = 0.98
 """Share of the best constant's loss above which the validation loss says that nothing was learned."""
 OWN_SHARE = 0.5
 """Share of the step's time that the chosen optimizer may take, where there is time for others."""
-FOR_OTHERS = 5.0
-"""Units of time below which only the chosen optimizer is tried."""
+FOR_OTHERS, EACH_OTHER = 8.0, 3.0
+"""Units of time below which only the chosen optimizer is tried, and that each other one takes at least."""
 
 
 def finder(context: Context) -> Finding:
@@ -60,14 +60,13 @@ def finder(context: Context) -> Finding:
 def _others(context: Context, every: int) -> dict[str, RangeTest]:
     """Returns the tests of other optimizers, as many as there is time for."""
     found: dict[str, RangeTest] = {}
-    if context.time < 2 * context.unit:
-        return found
-    wanted = compared_with(context.config)
-    for i, (name, config) in enumerate(wanted.items()):
+    wanted = list(compared_with(context.config).items())
+    # Where there is little time, fewer of them rather than all of them too short.
+    if math.isfinite(context.time):
+        wanted = wanted[: int(context.time / (EACH_OTHER * context.unit))]
+    for i, (name, config) in enumerate(wanted):
         # Its program is compiled first, and the ramp is as long as one of the trials.
         share = context.time / (len(wanted) - i)
-        if share < 2 * context.unit:
-            break
         until = context.clock.used + 0.8 * share
         found[name] = range_test(context, config, OTHERS_PER_DECADE, every, lambda until=until: context.clock.used > until)  # type: ignore[misc]
     return found

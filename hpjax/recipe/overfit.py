@@ -13,9 +13,9 @@ from hpjax.recipe.finding import Finding, Note, Table
 from hpjax.recipe.rates import STARTING_RANGES, spread
 
 EXAMPLES = 32
-LOOKS, STEPS_A_LOOK = 10, 30
-RATES, KEPT = 8, 4
-"""Learning rates that are tried, and of them those that go on after the first look."""
+LOOKS, STEPS_A_LOOK = 30, 10
+RATES, KEPT, KEPT_FROM = 8, 4, 3
+"""Learning rates that are tried, of them those that go on, and the look from which on."""
 LEARNED, HALF = 0.1, 0.5
 """Shares of the loss at the start that the best rate must come below: learned by heart, and not even begun."""
 
@@ -38,7 +38,7 @@ def overfit(context: Context) -> Finding:
     states, _ = bench.init([config.replace(learning_rate=rate) for rate in rates])
     before = bench.measure(states, "train")[0]["loss"]
     configs = [config.replace(learning_rate=rate) for rate in rates]
-    _, curves = bench.run(configs, STEPS_A_LOOK, LOOKS, lambda _: context.late, KEPT)
+    _, curves = bench.run(configs, STEPS_A_LOOK, LOOKS, lambda _: context.late, (KEPT_FROM, KEPT))
     ends = [_end(curve) for curve in curves]
     best = int(np.argmin(ends))
     floor = _floor(small, config)

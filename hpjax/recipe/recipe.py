@@ -150,8 +150,9 @@ def _steps(context: Context, folder: RecipeFolder, steps: tuple[str, ...]) -> di
     for i, step in enumerate(steps):
         left = context.clock.left
         remaining = [one for one in steps[i:] if one not in findings or findings[one].left_out]
-        wished = {"confirm": _two_runs(context, findings)}
-        seconds = budget.planned(step, remaining, left, context.unit, wished) if step in remaining else None
+        seconds = (
+            budget.planned(step, remaining, left, context.unit, _wishes(context, findings)) if step in remaining else None
+        )
         if step not in findings or (findings[step].left_out and seconds is not None):
             begun = context.clock.used
             context.say(f"{step}: {_WHAT[step]}")
@@ -177,13 +178,19 @@ def _steps(context: Context, folder: RecipeFolder, steps: tuple[str, ...]) -> di
     return {step: findings[step] for step in STEPS if step in findings}
 
 
-def _two_runs(context: Context, findings: Findings) -> float:
-    """Returns the seconds that two whole runs take, as far as the steps so far tell; without them no winner is a winner."""
-    from hpjax.recipe.confirm import SAFE
-    from hpjax.recipe.search import full_length, known_rate
+def _wishes(context: Context, findings: Findings) -> dict[str, float]:
+    """Returns the seconds of training that steps should have at least, as far as the steps so far tell.
+
+    Without two whole runs no winner is a winner, without some trials there is nothing to choose from.
+    """
+    from hpjax.recipe import confirm, search
 
     known = [_facts(findings, step) for step in ("refine", "coarse", "lr")]
-    return 2 * full_length(context) / (SAFE * known_rate(*known)) if any(known) else 0.0
+    if not any(known):
+        return {}
+    rate, full = search.known_rate(*known), search.full_length(context)
+    trials = search.WANTED_TRIALS * search.STOPPED_SHARE * search.least_steps(full)
+    return {"confirm": 2 * full / (confirm.SAFE * rate), "coarse": trials / rate}
 
 
 def _lacking(step: str, findings: Findings) -> str | None:

@@ -139,7 +139,12 @@ def _coarse_steps(context: Context, rate: float) -> int:
     epoch = -(-context.dataset.splits["train"][1] // context.config.batch_size)
     most = max(min(full // 4, COARSE_EPOCHS * epoch), min(full, 30))
     affordable = int(rate * _training(context) / (WANTED_TRIALS * STOPPED_SHARE))
-    return max(min(most, affordable), min(most, max(full // 20, 30)))
+    return max(min(most, affordable), min(most, least_steps(full)))
+
+
+def least_steps(full: int) -> int:
+    """Returns the length of the shortest coarse trial, of a whole run's."""
+    return max(full // 20, 30)
 
 
 def _training(context: Context) -> float:
