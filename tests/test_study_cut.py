@@ -64,4 +64,4 @@ def test_a_study_that_is_cut_ends_with_what_it_has(tmp_path, seen):
     ]
     trained = hpjax.run(found.best_config.replace(run_dir=str(tmp_path / "run")))
     record = found.records[found.facts["kept"][0]]
-    assert trained.best == record.objective, "the winner's flagfile repeats it"
+    assert trained.best["value"] == record.objective, "the winner's flagfile repeats it"
