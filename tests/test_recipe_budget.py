@@ -8,7 +8,7 @@ import pytest
 
 from hpjax import build, resolve
 from hpjax.config import Config
-from hpjax.recipe import budget, recipe
+from hpjax.recipe import budget, recipe, steps
 from hpjax.recipe.confirm import Size, affordable
 from hpjax.recipe.context import Clock, Context, Memory
 from hpjax.recipe.finding import Finding, Note
@@ -47,7 +47,7 @@ def made(monkeypatch, tmp_path, seconds: float, takes) -> tuple[dict[str, Findin
 
             return run
 
-        monkeypatch.setattr(recipe, "_MADE", {name: step(name) for name in STEPS})
+        monkeypatch.setattr(steps, "MADE", {name: step(name) for name in STEPS})
         return recipe._steps(context, folder, STEPS), machine
 
 

@@ -13,7 +13,7 @@ import pytest
 import hpjax
 from hpjax import tune
 from hpjax.errors import ConfigError, RunFolderError
-from hpjax.recipe import recipe
+from hpjax.recipe import steps
 from hpjax.recipe.finding import Finding
 from hpjax.recipe.recipe import run_tune
 from hpjax.settings.recipe import STEPS
@@ -111,7 +111,7 @@ def test_an_interrupted_recipe_says_so_and_keeps_its_steps(tmp_path, capsys, mon
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(recipe._MADE, "gradient", interrupted)
+    monkeypatch.setitem(steps.MADE, "gradient", interrupted)
     assert command(tmp_path, "--steps=initial,gradient") == 130
     assert "interrupted; the same command goes on" in capsys.readouterr().err
     assert json.loads((tmp_path / "metadata.json").read_text())["status"] == "preempted"

@@ -1,10 +1,7 @@
 """Step 8: the best few settings, trained in full with several seeds; the winner by its mean, with the interval."""
 
-import dataclasses
 import functools
 import json
-import math
-import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -13,17 +10,16 @@ import jax
 from hpjax import flags
 from hpjax.config import to_text
 from hpjax.recipe import budget
+from hpjax.recipe.asked import asked_values, full_length
 from hpjax.recipe.context import Context
 from hpjax.recipe.finding import Finding, Note
-from hpjax.recipe.search import asked_values, full_length, good, load
+from hpjax.recipe.search import good, load
+from hpjax.recipe.winner import compared, seeds_text
 from hpjax.study import closing
-from hpjax.study.axes import text_of
 from hpjax.study.begin import study_config
 from hpjax.study.folder import BEST
-from hpjax.study.records import SettingSummary
 from hpjax.study.runner import ENOUGH
 from hpjax.study.study import Study, run
-from hpjax.study.summary import difference
 
 MOST_SETTINGS = 4
 ENQUEUED = "confirm.json"
@@ -148,67 +144,12 @@ def _finding(context: Context, study: Study, found: Mapping[str, Any], size: Siz
             "warmup, clipping (--clip_norm=1), or a lower learning rate",
         )
         return Finding("confirm", (note,), stops=True, tables=tables)
-    notes, facts = _compared(study, best, found, context)
+    notes, facts = compared(study, best, found, context)
     notes += _limits(size, full, cut, f"{done} of {trials}", context.seeds)
     _write_best(context, study)
     settings = {setting: to_text(setting, value) for setting, value in best.values.items()}
     advice = f"python -m hpjax.train --flagfile={context.path / BEST} trains the winner again"
     return Finding("confirm", tuple(notes), settings=settings, advice=advice, tables=tables, facts=facts)
-
-
-def _compared(
-    study: Study, best: SettingSummary, found: Mapping[str, Any], context: Context
-) -> tuple[list[Note], dict[str, Any]]:
-    """Returns what is to be said of the winner, and the numbers behind it."""
-    objective = study.objective
-    of = {one.setting: [study.records[n].objective for n in one.numbers] for one in study.settings_tried}
-    values = of[best.setting]
-    words = ", ".join(f"{setting}={text_of(setting, value)}" for setting, value in best.values.items())
-    spread = f", standard deviation {statistics.stdev(values):.2g}" if len(values) > 1 else ""
-    notes = [Note("winner", "ok", f"{objective.name} {best.value:.4g}{spread} over {_seeds(len(values))}: {words}")]
-    facts: dict[str, Any] = {"best": dataclasses.asdict(best), "objective": objective.name, "values": values}
-    others = [
-        one
-        for one in study.settings_tried
-        if one.setting != best.setting and one.status == best.status and math.isfinite(one.value)
-    ]
-    if others:
-        second = max(others, key=lambda one: objective.score(one.value))
-        gap = difference(values, of[second.setting], objective)
-        facts |= {"second": dataclasses.asdict(second), "difference": list(gap)}
-        ends = f"95 % interval of the difference to the second: {gap.low:.2g} to {gap.high:.2g}"
-        told = f"better beyond seed noise ({ends})" if gap.low > 0 else f"no difference beyond seed noise ({ends})"
-        if not math.isfinite(gap.low):
-            told = f"better than the second by {gap.value:.2g}; with one seed each nobody knows whether that is noise"
-        notes.append(Note("told_apart", "ok", told))
-    asked = asked_values(context, {name: "" for name in best.values})
-    for before in (one for one in others if one.values == asked):
-        gap = difference(values, of[before.setting], objective)
-        facts["asked"] = {"value": before.value, "difference": list(gap)}
-        said = f"the settings that the config had: {before.value:.4g}; the winner is better by {gap.value:.2g}"
-        interval = f" (95 % interval {gap.low:.2g} to {gap.high:.2g})" if math.isfinite(gap.low) else ""
-        notes.append(Note("asked", "ok", f"{said}{interval}"))
-    searched = found.get("best", {}).get("value", math.nan)
-    if math.isfinite(searched):
-        shrunk = (searched - best.value) * (1 if objective.maximise else -1)
-        facts["optimism"] = shrunk
-        by = f"better than it repeats by {shrunk:.2g}, as the best of many is" if shrunk > 0 else "it repeats"
-        notes.append(Note("optimism", "ok", f"the search's best was {searched:.4g}: {by}"))
-    if study.facts.get("test"):
-        tests = [study.facts["test_of_trials"][number] for number in sorted(study.facts["test_of_trials"], key=int)]
-        facts |= {"test": study.facts["test"], "test_by_seed": tests}
-        figures = ", ".join(_over_seeds(name, [one.get(name, math.nan) for one in tests]) for name in tests[0])
-        notes.append(Note("test", "ok", f"test split, read once with the winner's {_seeds(len(tests))}: {figures}"))
-    return notes, facts
-
-
-def _seeds(number: int) -> str:
-    return f"{number} seed{'' if number == 1 else 's'}"
-
-
-def _over_seeds(name: str, values: list[float]) -> str:
-    """Returns a number's mean over seeds with its ends: `test/accuracy 0.976 (0.971 to 0.98)`."""
-    return f"{name} {statistics.fmean(values):.4g} ({min(values):.4g} to {max(values):.4g})"
 
 
 def _limits(size: Size, full: int, cut: bool, done: str, seeds: int) -> Iterator[Note]:
@@ -218,7 +159,7 @@ def _limits(size: Size, full: int, cut: bool, done: str, seeds: int) -> Iterator
         seen = f"shortened: runs of {size.steps} of {full} steps, for the budget leaves no time for whole ones"
         yield Note("shortened", "warning", seen, f"{remedy}; best.flags with --train_steps={full} trains the winner in full")
     elif size.seeds < seeds:
-        seen = f"{_seeds(size.seeds)} instead of {seeds}: there was no time for more"
+        seen = f"{seeds_text(size.seeds)} instead of {seeds}: there was no time for more"
         yield Note("fewer_seeds", "warning", seen, remedy)
     if cut:
         yield Note("cut", "warning", f"the time was over when {done} trials had ended: the others do not count", remedy)

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from hpjax.config import TUNE_FIELDS, Config, TuneConfig
 from hpjax.errors import ConfigError, did_you_mean
 from hpjax.ops import native
 from hpjax.recipe import budget
+from hpjax.recipe import steps as steps_lib
 from hpjax.recipe.context import Clock, Context, Memory
 from hpjax.recipe.finding import Finding, Verdict, worst
 from hpjax.recipe.folder import FOUND, REPORT, RecipeFolder
@@ -25,12 +25,6 @@ from hpjax.study.space import Space
 
 GRACE = 0.05
 """Share of the budget beyond it that the report may take before parts of it are left out."""
-
-GOES_ON_FROM = {"refine": ("coarse",), "confirm": ("refine", "coarse"), "curves": ("confirm", "refine", "coarse")}
-"""Steps, and those of which one must come before."""
-
-Findings = Mapping[str, Finding]
-Step = Callable[[Context, Findings], Finding]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +131,7 @@ def _check_order(recipe: TuneConfig) -> None:
     """Refuses a step without the one that it goes on from, unless the folder may hold it already."""
     if recipe.study is not None and (Path(recipe.study) / FOUND).is_dir():
         return
-    for step, before in GOES_ON_FROM.items():
+    for step, before in steps_lib.GOES_ON_FROM.items():
         if step in recipe.steps and not set(before) & set(recipe.steps):
             raise ConfigError(
                 f"step '{step}' goes on from '{before[-1]}', which was not made; expected --steps={before[-1]},{step}"
@@ -150,19 +144,18 @@ def _steps(context: Context, folder: RecipeFolder, steps: tuple[str, ...]) -> di
     for i, step in enumerate(steps):
         left = context.clock.left
         remaining = [one for one in steps[i:] if one not in findings or findings[one].left_out]
-        seconds = (
-            budget.planned(step, remaining, left, context.unit, _wishes(context, findings)) if step in remaining else None
-        )
+        wishes = steps_lib.wishes(context, findings)
+        seconds = budget.planned(step, remaining, left, context.unit, wishes) if step in remaining else None
         if step not in findings or (findings[step].left_out and seconds is not None):
             begun = context.clock.used
-            context.say(f"{step}: {_WHAT[step]}")
-            if lacking := _lacking(step, findings):
+            context.say(f"{step}: {steps_lib.WHAT[step]}")
+            if lacking := steps_lib.lacking(step, findings):
                 found = budget.left_out(step, f"it goes on from what step '{lacking}' did not find")
             elif seconds is None:
                 found = budget.left_out(step, budget.no_time(step, left, context.unit))
             else:
                 context.deadline = context.clock.used + seconds
-                found = _MADE[step](context, findings)
+                found = steps_lib.MADE[step](context, findings)
             spent = context.clock.used - begun
             findings[step] = dataclasses.replace(found, seconds=spent, planned=math.nan if seconds is None else seconds)
             folder.keep(findings[step])
@@ -176,28 +169,6 @@ def _steps(context: Context, folder: RecipeFolder, steps: tuple[str, ...]) -> di
         if findings[step].stops:
             break
     return {step: findings[step] for step in STEPS if step in findings}
-
-
-def _wishes(context: Context, findings: Findings) -> dict[str, float]:
-    """Returns the seconds of training that steps should have at least, as far as the steps so far tell.
-
-    Without two whole runs no winner is a winner, without some trials there is nothing to choose from.
-    """
-    from hpjax.recipe import confirm, search
-
-    known = [_facts(findings, step) for step in ("refine", "coarse", "lr")]
-    if not any(known):
-        return {}
-    rate, full = search.known_rate(*known), search.full_length(context)
-    trials = search.WANTED_TRIALS * search.STOPPED_SHARE * search.least_steps(full)
-    return {"confirm": 2 * full / (confirm.SAFE * rate), "coarse": trials / rate}
-
-
-def _lacking(step: str, findings: Findings) -> str | None:
-    """Returns the step that another goes on from, where it was made and found nothing to go on from; else None."""
-    before = [name for name in GOES_ON_FROM.get(step, ()) if name in findings]
-    found = any("best" in findings[name].facts for name in before)
-    return before[-1] if before and not found else None
 
 
 def _begin(folder: RecipeFolder, config: Config, recipe: TuneConfig) -> None:
@@ -216,102 +187,3 @@ def _close(folder: RecipeFolder, tuned: Tuned, clock: Clock, unit: float) -> Non
         folder.write(BEST, flags.to_flagfile(tuned.config, header))
     write(folder, tuned, lambda: clock.left + GRACE * clock.budget, unit)
     folder.update_metadata(status="done", verdict=tuned.verdict, error=None)
-
-
-# The steps. Each imports its own module when it runs: a recipe of one step loads no more than that.
-
-
-def _initial(context: Context, _: Findings) -> Finding:
-    from hpjax.recipe.initial import initial
-
-    return initial(context)
-
-
-def _gradient(context: Context, _: Findings) -> Finding:
-    from hpjax.recipe.gradient import gradient
-
-    return gradient(context)
-
-
-def _overfit(context: Context, _: Findings) -> Finding:
-    from hpjax.recipe.overfit import overfit
-
-    return overfit(context)
-
-
-def _lr(context: Context, _: Findings) -> Finding:
-    from hpjax.recipe.finder import finder
-
-    return finder(context)
-
-
-def _batch(context: Context, findings: Findings) -> Finding:
-    from hpjax.recipe.batch import batch
-
-    return batch(context, _facts(findings, "lr"))
-
-
-def _coarse(context: Context, findings: Findings) -> Finding:
-    from hpjax.recipe.search import coarse
-
-    return coarse(context, _facts(findings, "lr"))
-
-
-def _refine(context: Context, findings: Findings) -> Finding:
-    from hpjax.recipe.search import refine
-
-    return refine(context, findings[_before("refine", findings)].facts, _facts(findings, "lr"))
-
-
-def _confirm(context: Context, findings: Findings) -> Finding:
-    from hpjax.recipe.confirm import confirm
-    from hpjax.recipe.search import known_rate
-
-    name = _before("confirm", findings)
-    found = findings[name].facts
-    return confirm(context, name, found, known_rate(found, _facts(findings, "lr")))
-
-
-def _curves(context: Context, findings: Findings) -> Finding:
-    from hpjax.recipe.curves import curves
-
-    chance = (_facts(findings, "initial") or {}).get("chance", math.nan)
-    return curves(context, _before("curves", findings), float(chance))
-
-
-_MADE: dict[str, Step] = {
-    "initial": _initial,
-    "gradient": _gradient,
-    "overfit": _overfit,
-    "lr": _lr,
-    "batch": _batch,
-    "coarse": _coarse,
-    "refine": _refine,
-    "confirm": _confirm,
-    "curves": _curves,
-}
-_WHAT = {
-    "initial": "the loss before training against chance, the data, every layer",
-    "gradient": "gradients against central differences in float64",
-    "overfit": "a few examples, learned by heart",
-    "lr": "which learning rates bring the loss down",
-    "batch": "examples a second by batch size, and how noisy the gradient is",
-    "coarse": "a search with short runs",
-    "refine": "a search with longer runs around the good region",
-    "confirm": "the best few settings with several seeds, in full",
-    "curves": "what the learning curves say",
-}
-
-
-def _facts(findings: Findings, step: str) -> Mapping[str, Any] | None:
-    """Returns a step's facts; None where it was not made."""
-    return findings[step].facts if step in findings and not findings[step].left_out else None
-
-
-def _before(step: str, findings: Findings) -> str:
-    """Returns the step that another goes on from: the first that found something."""
-    for before in GOES_ON_FROM[step]:
-        if before in findings and "best" in findings[before].facts:
-            return before
-    last = GOES_ON_FROM[step][-1]
-    raise ConfigError(f"step '{step}' goes on from '{last}', which was not made; expected --steps={last},{step}")

@@ -7,17 +7,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpjax import resolve
 from hpjax.config import to_text
 from hpjax.errors import ConfigError
+from hpjax.recipe.asked import asked_values, full_length, warmup_share
 from hpjax.recipe.context import Context
 from hpjax.recipe.finder import worth_trying
 from hpjax.recipe.finding import Finding, Note
 from hpjax.recipe.space import default_space, narrowed
-from hpjax.study import closing, table
+from hpjax.study import closing
 from hpjax.study.axes import text_of
 from hpjax.study.begin import study_config
-from hpjax.study.plan import OFF_AT_ZERO
 from hpjax.study.records import ENDED, SettingSummary
 from hpjax.study.runner import ENOUGH
 from hpjax.study.space import Space
@@ -72,28 +71,6 @@ def refine(context: Context, found: Mapping[str, Any], lr: Mapping[str, Any] | N
     # A dropout of 0, which a setting that is left out would have, is another program.
     first = [values for values in first if not set(space) - set(values)]
     return _search(context, "refine", space, min(int(steps), full), "tpe", rate, first)
-
-
-def full_length(context: Context) -> int:
-    """Returns the steps of a whole run."""
-    return resolve.lengths(context.config, context.dataset.splits["train"][1])[0].train_steps
-
-
-def asked_values(context: Context, space: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the values of what is searched that the config had before the recipe chose any; empty if it has not all."""
-    asked = context.asked or context.config
-    values = {name: getattr(asked, name) for name in space if name not in table.SEED_LIKE}
-    if "warmup" in values:
-        values["warmup"] = warmup_share(context)
-    # A rate that is 0 makes a program of its own, without that part: it is no place of the space.
-    off = any(values.get(name) == 0 for name in OFF_AT_ZERO)
-    return {} if off or any(value is None for value in values.values()) else values
-
-
-def warmup_share(context: Context) -> str:
-    """Returns the warmup that the config had as a share of a whole run, which it is in short runs, too."""
-    lengths = resolve.lengths(context.asked or context.config, context.dataset.splits["train"][1])[0]
-    return f"{100 * lengths.warmup_share:.4g}%"
 
 
 def known_rate(*facts: Mapping[str, Any] | None) -> float:
