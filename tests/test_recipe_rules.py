@@ -113,6 +113,7 @@ def test_a_batch_size_pays_as_long_as_it_adds(rng):
     assert batch._sizes(100, 300) == [25, 100]
     assert batch.scaled(0.1, Config(optimizer="momentum", batch_size=64), 256) == pytest.approx(0.4)
     assert batch.scaled(0.1, Config(optimizer="adamw", batch_size=64), 256) == pytest.approx(0.2)
+    assert batch.scaled(0.1, Config(optimizer="momentum", batch_size=64, lr_scaling="linear"), 256) == 0.1
 
 
 def one(**values) -> SettingSummary:

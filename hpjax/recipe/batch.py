@@ -62,6 +62,7 @@ def batch(context: Context, lr: Mapping[str, Any] | None) -> Finding:
     advice = f"batch_size {config.batch_size} is kept"
     if suggested > 2 * config.batch_size and lr is not None and context.time > 2 * context.unit:
         rule = "in proportion" if config.optimizer in LINEAR else "with the square root"
+        rule = rule if config.lr_scaling == "none" else f"by --lr_scaling={config.lr_scaling}"
         rate = scaled(float(lr["best"]), config, suggested)
         checked = _checked(context, float(lr["best"]), suggested, rate)
         facts |= {"scaled": rate, "checked": checked}
@@ -78,7 +79,12 @@ def batch(context: Context, lr: Mapping[str, Any] | None) -> Finding:
 
 
 def scaled(rate: float, config: Config, size: int) -> float:
-    """Returns a learning rate for another batch size: in proportion for momentum and its kin, else with the square root."""
+    """Returns a learning rate for another batch size: in proportion for momentum and its kin, else with the square root.
+
+    One that `lr_scaling` scales stays: it is that of the base batch.
+    """
+    if config.lr_scaling != "none":
+        return rate
     ratio = size / config.batch_size
     return rate * (ratio if config.optimizer in LINEAR else math.sqrt(ratio))
 

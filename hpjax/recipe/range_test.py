@@ -14,6 +14,8 @@ from hpjax.recipe.rates import spread
 LOW, HIGH = 1e-5, 10.0
 LOOKS, LEAST_LOOKS = 10, 2
 """How often each run is looked at, and below which number of looks a deadline does not end it."""
+VALIDATED = 1024
+"""Validation examples that tell whether anything was learned; of a text fewer, for each has many tokens."""
 WORSE = 1.0
 """A rate is unstable where its loss ends above this share of the loss at the start."""
 USEFUL = 0.1
@@ -92,7 +94,8 @@ def range_test(
     looks, seconds = len(curves[0].losses), curves[0].seconds[-1]
     made = (looks * every - 1) * sum(not curve.diverged for curve in curves)
     measured = own and context.dataset.splits["val"][1]
-    val = [row["loss"] for row in bench.measure(states, "val")] if measured else []
+    most = VALIDATED if context.dataset.window is None else VALIDATED // 4
+    val = [row["loss"] for row in bench.measure(states, "val", most)] if measured else []
     steps = looks * every
     growth = HIGH / LOW
     ramp = base.replace(
