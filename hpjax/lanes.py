@@ -122,6 +122,12 @@ class LaneProgram:
         starts, sizes = (np.broadcast_to(np.asarray(value, np.int32), self.layout.lanes) for value in (start, size))
         return self._evaluate(states, starts, sizes, examples, np.int32(sizes.max()))
 
+    def measure(self, results: Any, examples: Examples, start: int, size: int) -> dict[str, jax.Array]:
+        """Returns what `evaluate` does, of `Trial.result` of every lane, a pytree of arrays [lanes, ...]."""
+        starts = np.full(self.layout.lanes, start, np.int32)
+        placed = jax.device_put(results, NamedSharding(self.mesh, PartitionSpec(LANE)))
+        return self._measure(placed, starts, examples, np.int32(size))
+
     def observe(self, states: TrialState, values: Values, measured: dict[str, jax.Array]) -> TrialState:
         """Shows every lane what `evaluate` gave for the validation split, for its plateau schedule. `states` is donated."""
         return self._observe(states, values, {self.trial.observed[0]: measured[self.trial.observed[0]]})
@@ -164,6 +170,13 @@ class LaneProgram:
             return self.trial.evaluate(state, examples, start, size, most)
 
         return self._mapped("evaluate", self._over_lanes(evaluate, lanewise=3), lanewise=3)
+
+    @functools.cached_property
+    def _measure(self) -> Callable[..., Any]:
+        def measured(result: Any, start: jax.Array, examples: Examples, size: jax.Array) -> dict[str, jax.Array]:
+            return self.trial.measured(result, examples, start, size)
+
+        return self._mapped("measure", self._over_lanes(measured, lanewise=2), lanewise=2)
 
     @functools.cached_property
     def _observe(self) -> Callable[..., Any]:

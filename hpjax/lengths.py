@@ -23,6 +23,7 @@ class Lengths(NamedTuple):
       checkpoint_every: between two checkpoints.
       early_stopping_min_steps: before which early stopping does not stop.
       inspect_every: between two looks inside; 0 where there are none.
+      warmup_share: the warmup as a share of the schedule's whole length.
     """
 
     train_steps: int
@@ -32,6 +33,7 @@ class Lengths(NamedTuple):
     checkpoint_every: int
     early_stopping_min_steps: int
     inspect_every: int = 0
+    warmup_share: float = 0.0
 
 
 class _Steps:
@@ -102,4 +104,5 @@ def lengths(config: Config, own: dict[str, Any], train_size: int) -> tuple[Lengt
     looks = ("eval_every", "log_every", "checkpoint_every", *(("inspect_every",) if config.inspect else ()))
     every = {name: min(steps.at_least_one(name, train_steps), train_steps) for name in looks}
     patience_from = steps.of("early_stopping_min_steps", train_steps)
-    return Lengths(train_steps, planned, **every, early_stopping_min_steps=patience_from), notes
+    share = warmup / horizon
+    return Lengths(train_steps, planned, **every, early_stopping_min_steps=patience_from, warmup_share=share), notes

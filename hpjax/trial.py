@@ -250,7 +250,13 @@ class Trial:
         Returns:
           Arrays by name, exact over the whole split; 0 for an empty one.
         """
-        variables = {"params": self.evaluated(state), **state.collections}
+        return self.measured(self.result(state), examples, start, size)
+
+    def measured(
+        self, result: dict[str, Any], examples: Examples, start: jax.Array, size: jax.Array
+    ) -> dict[str, jax.Array]:
+        """Returns what `evaluate` does, of what was kept of a trial: what `result` gave."""
+        variables = {"params": result["params"], **result["collections"]}
         measure = Measure(
             self.loss, self.metrics, self.reader, self.eval_batch_size, self.capacity, self.masked, self.loss_settings
         )

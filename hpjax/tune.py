@@ -1,6 +1,7 @@
 """`python -m hpjax.tune`: the recipe, from a model and data to hyperparameters. Flags in, exit code out."""
 
 import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ DESCRIPTION = "Checks a model and its data, finds good hyperparameters within a 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command line; returns 0 (done), 1 (a step failed), 2 (bad input), 130 or 143 (interrupted)."""
+    begun = time.monotonic()
     full_help = flags.wants_help(argv)
     if full_help is not None:
         sys.stdout.write(flags.help_text("python -m hpjax.tune", DESCRIPTION, full_help, {**FIELDS, **TUNE_FIELDS}))
@@ -25,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
         # Imported late, so that --help and a misspelt flag answer at once.
         from hpjax.recipe.recipe import run
 
-        tuned = run(config, settings)
+        tuned = run(config, settings, begun)
         command.show(summary(tuned))
         return 0 if tuned.stopped_by is None else 1
 

@@ -71,6 +71,13 @@ def first_steps(rng: np.random.Generator) -> dict[str, Finding]:
             tables={
                 "rates": {"learning_rate": rates, "loss": [*curve[:-1], math.nan]},
                 "ramp": {"learning_rate": ramp, "loss": [2.3 if i < 40 else math.nan for i in range(50)]},
+                "optimizers": {
+                    "optimizer": [name for name in ("momentum", "adamw") for _ in rates],
+                    "learning_rate": rates * 2,
+                    "loss": [*curve[:-1], math.nan, *(1.1 * loss for loss in curve[:-1]), 1e9],
+                },
+                "ramps": {"optimizer": ["adamw"] * 50, "learning_rate": ramp, "loss": [2.3 - i / 50 for i in range(50)]},
+                "suggestions": {"optimizer": ["momentum", "adamw"], "best": [0.1, 0.01], "unstable": [1.0, math.nan]},
             },
             facts=facts,
         ),

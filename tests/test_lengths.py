@@ -54,7 +54,13 @@ def test_lengths_in_steps():
     )
     # 10 * 1079 / 64 = 168.6, 10 % of 169 is 16.9, 0.25 % is 0.4, 1079 / 64 = 16.9, half of 169 is 84.5.
     assert found._replace(schedules={}) == Lengths(
-        train_steps=169, schedules={}, eval_every=17, log_every=10, checkpoint_every=85, early_stopping_min_steps=0
+        train_steps=169,
+        schedules={},
+        eval_every=17,
+        log_every=10,
+        checkpoint_every=85,
+        early_stopping_min_steps=0,
+        warmup_share=17 / 169,
     )
     assert places(found) == [("", 0, 17), ("step", 17, 152)]
     assert step_size(found) == 1

@@ -10,12 +10,14 @@ from hpjax.config import Config
 from hpjax.data import Dataset
 from hpjax.recipe.context import Clock, Context
 from hpjax.recipe.data_checks import data_notes
+from hpjax.recipe.diagnosis import curves_of, diagnose
 from hpjax.recipe.finder import finder
 from hpjax.recipe.finding import Finding
 from hpjax.recipe.gradient import gradient
 from hpjax.recipe.initial import initial
 from hpjax.recipe.overfit import overfit
 from hpjax.recipe.schedule_checks import schedule_notes
+from hpjax.study.study import run_sweep
 
 BASE = Config(
     dataset="digits", model="mlp", hidden_sizes="32", optimizer="adamw", learning_rate=0.003, train_steps="3epochs",
@@ -44,6 +46,41 @@ def test_a_healthy_run_gets_no_warning(seed):
         found = step(healthy)
         assert warnings(found) == {}
         assert found.verdict == "ok" and not found.stops
+
+
+def test_healthy_curves_of_five_seeds_get_no_warning(tmp_path):
+    healthy = Config(
+        dataset="digits", model="mlp", hidden_sizes="64", dropout_rate=0.2, optimizer="adamw", learning_rate=0.003,
+        batch_size=64, weight_decay=0.01, schedule="cosine", warmup="5%", train_steps="30epochs", eval_every="3epochs",
+        progress=False, tensorboard=False,
+    )  # fmt: skip
+    study = run_sweep(healthy, {"seed": "range(5)"}, trials=5, study=str(tmp_path / "study"))
+    assert len(study.records) == 5
+    for record in study.records:
+        notes = list(diagnose(curves_of(record, study.objective, np.log(10), record.curve[-1].step)))
+        assert [note for note in notes if note.verdict != "ok"] == []
+
+
+def test_the_finder_shows_other_optimizers_and_stops_in_time():
+    found = finder(context())
+    assert found.tables["suggestions"]["optimizer"] == ["adamw", "momentum", "lars", "lamb"]
+    for name in ("optimizers", "ramps"):
+        assert set(found.tables[name]["optimizer"]) == {"adamw", "momentum", "lars", "lamb"}
+    assert "optimizer" in {note.rule for note in found.notes}
+    hurried = context()
+    # It is over before it has begun: the least that says anything is done all the same.
+    hurried.deadline = 0.0
+    found = finder(hurried)
+    assert "suggestions" not in found.tables and found.facts["steps"] == 10
+    assert found.settings["learning_rate"]
+
+
+def test_a_sample_that_there_was_no_time_for_fails_nothing():
+    hurried = context(BASE.replace(hidden_sizes="3"))
+    hurried.deadline = 0.0
+    found = overfit(hurried)
+    assert found.verdict == "warning" and not found.stops
+    assert "no time for more" in found.notes[0].evidence
 
 
 def test_the_loss_at_chance_is_that_of_the_labels(rng):

@@ -133,6 +133,57 @@ def test_the_trial_that_is_pointed_at_is_named_and_comes_to_the_front(page: Any,
     assert shown == number or tab != "Slices"
 
 
+def test_dragging_along_a_row_leaves_the_settings_that_pass_there(page: Any):
+    if page.viewport_size["width"] == PHONE:
+        pytest.skip("a finger that drags scrolls the page")
+    page.click("#coarse [role=tab]:text-is('Parallel')")
+    drawn(page)
+    place = page.query_selector("#coarse .panel:not([hidden]) .plot")
+    place.scroll_into_view_if_needed()
+    shown = """(place) => new Set(place.data.slice(0, -1).flatMap(
+        (trace) => trace.customdata.filter((one, i) => one !== null && trace.y[i] !== null))).size"""
+    passing = """([place, row, low, high]) => {
+        const found = new Set();
+        for (const trace of place.data.slice(0, -1)) trace.customdata.forEach((one, i) => {
+            if (trace.y[i] === row && trace.x[i] !== null && trace.x[i] >= low && trace.x[i] <= high) found.add(one);
+        });
+        return found.size;
+    }"""
+    every = page.evaluate(shown, place)
+
+    def drag(row: int, low: float, high: float) -> None:
+        x0, x1, y = page.evaluate(
+            """([place, row, low, high]) => {
+                const {xaxis, yaxis} = place._fullLayout;
+                const box = place.getBoundingClientRect();
+                const at = [low, high].map((one) => box.x + xaxis._offset + xaxis.d2p(one));
+                return [...at, box.y + yaxis._offset + yaxis.d2p(row)];
+            }""",
+            [place, row, low, high],
+        )
+        page.mouse.move(x0, y - 8)
+        page.mouse.down()
+        page.mouse.move((x0 + x1) / 2, y, steps=3)
+        page.mouse.move(x1, y + 8, steps=3)
+        page.mouse.up()
+
+    wanted = page.evaluate(passing, [place, 0, 0.2, 0.6])
+    drag(0, 0.2, 0.6)
+    said = "#coarse .panel:not([hidden]) .details.on:has-text('settings pass')"
+    page.wait_for_selector(said)
+    first = page.evaluate(shown, place)
+    # The mouse stands on whole pixels.
+    assert 0 < first < every and abs(first - wanted) <= 1
+    assert f"{first} of {every} settings pass" in page.inner_text(said)
+    drag(1, 0.3, 0.9)
+    page.wait_for_function("(place) => place.brushes.size === 2", arg=place)
+    assert page.evaluate(shown, place) < first
+    box = place.bounding_box()
+    page.mouse.dblclick(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_function("(place) => place.brushes.size === 0", arg=place)
+    assert page.evaluate(shown, place) == every
+
+
 def test_a_table_is_sorted_by_the_column_that_is_clicked(page: Any):
     page.click("#coarse [role=tab]:text-is('Trials')")
     for way in ("ascending", "descending"):

@@ -13,7 +13,7 @@ import pytest
 import hpjax
 from hpjax import tune
 from hpjax.errors import ConfigError, RunFolderError
-from hpjax.recipe import recipe
+from hpjax.recipe import steps
 from hpjax.recipe.finding import Finding
 from hpjax.recipe.recipe import run_tune
 from hpjax.settings.recipe import STEPS
@@ -29,10 +29,12 @@ def command(folder: Path, *more: str) -> int:
     return tune.main(["hpjax.tune", *FLAGS, f"--study={folder}", *more])
 
 
-def test_the_whole_recipe_on_digits(tmp_path, capsys):
+def test_the_whole_recipe_on_digits(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "tune"
+    # It ends when its trials do, however slow the machine is.
+    monkeypatch.setattr("hpjax.recipe.search.MOST_TRIALS", 40)
     begun = time.monotonic()
-    assert command(folder, "--budget=60s", "--confirm_seeds=2", *VARY) == 0
+    assert command(folder, "--budget=30min", "--confirm_seeds=2", *VARY) == 0
     seconds = time.monotonic() - begun
     said = capsys.readouterr().out
     found = {path.stem: Finding.from_json(json.loads(path.read_text())) for path in (folder / "steps").iterdir()}
@@ -44,6 +46,11 @@ def test_the_whole_recipe_on_digits(tmp_path, capsys):
     assert (folder / "report.md").read_text().startswith("# mlp on digits")
     metadata = json.loads((folder / "metadata.json").read_text())
     assert metadata["status"] == "done"
+    assert not any(one.left_out for one in found.values())
+    assert found["confirm"].facts["asked"]["value"] > 0.9, "what the config had is confirmed beside the best"
+    tests = [one["test/accuracy"] for one in found["confirm"].facts["test_by_seed"]]
+    assert len(tests) == 2 and found["confirm"].facts["test"]["test/accuracy"] in tests
+    assert "was not" not in (folder / "report.md").read_text()
     # Each step's own time, and what came before and after them.
     assert sum(one.seconds for one in found.values()) <= seconds
     best = hpjax.Config(**dict(flag[2:].split("=", 1) for flag in FLAGS))
@@ -51,9 +58,9 @@ def test_the_whole_recipe_on_digits(tmp_path, capsys):
     capsys.readouterr()
     # The same again is read from the folder; other flags are refused.
     begun = time.monotonic()
-    assert command(folder, "--budget=60s", "--confirm_seeds=2", *VARY) == 0
+    assert command(folder, "--budget=30min", "--confirm_seeds=2", *VARY) == 0
     assert time.monotonic() - begun < seconds / 2
-    assert command(folder, "--budget=60s", "--confirm_seeds=3", *VARY) == 2
+    assert command(folder, "--budget=30min", "--confirm_seeds=3", *VARY) == 2
     assert "holds a recipe with other flags (confirm_seeds 2 -> 3)" in capsys.readouterr().err
     # The winner's flagfile trains.
     trained = subprocess.run(
@@ -61,6 +68,23 @@ def test_the_whole_recipe_on_digits(tmp_path, capsys):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
+
+
+def test_a_small_budget_is_kept_and_what_it_left_out_is_said(tmp_path):
+    seconds = 40.0
+    words = [sys.executable, "-m", "hpjax.tune", *FLAGS, f"--study={tmp_path / 'tune'}", f"--budget={seconds:.0f}s"]
+    begun = time.monotonic()
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    took = time.monotonic() - begun
+    assert done.returncode == 0, done.stderr
+    assert took < 1.1 * seconds
+    found = {path.stem: Finding.from_json(json.loads(path.read_text())) for path in (tmp_path / "tune/steps").iterdir()}
+    assert set(found) == set(STEPS)
+    page = (tmp_path / "tune" / "report.html").read_text()
+    assert "of a budget of 40 s" in page
+    for step, one in found.items():
+        if one.left_out:
+            assert f"{step}: warning" in done.stdout and one.notes[0].evidence in page
 
 
 def test_a_killed_recipe_goes_on_where_it_was(tmp_path):
@@ -87,7 +111,7 @@ def test_an_interrupted_recipe_says_so_and_keeps_its_steps(tmp_path, capsys, mon
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(recipe._MADE, "gradient", interrupted)
+    monkeypatch.setitem(steps.MADE, "gradient", interrupted)
     assert command(tmp_path, "--steps=initial,gradient") == 130
     assert "interrupted; the same command goes on" in capsys.readouterr().err
     assert json.loads((tmp_path / "metadata.json").read_text())["status"] == "preempted"
@@ -98,8 +122,8 @@ def test_an_interrupted_recipe_says_so_and_keeps_its_steps(tmp_path, capsys, mon
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--budget=10"], "budget is '10'; expected a time: 90s, 10min or 2h"),
-        (["--budget=0s"], "budget is '0s'; expected a time"),
+        (["--budget=10"], "budget is '10'; expected a time of at least 20s: 90s, 10min or 2h"),
+        (["--budget=5s"], "budget is '5s'; expected a time of at least 20s"),
         (["--steps=lr,corse"], "steps is 'lr,corse'; expected some of initial"),
         (["--confirm_seeds=1"], "confirm_seeds is '1'"),
         (["--vary=learning_rte=log(1e-3,1)"], "learning_rte"),

@@ -28,24 +28,23 @@ LINEAR = ("sgd", "momentum", "nesterov", "lars")
 """Optimizers whose rate is scaled in proportion to the batch; the others' with its square root."""
 
 
-def batch(context: Context, lr: Mapping[str, Any] | None, share: float) -> Finding:
+def batch(context: Context, lr: Mapping[str, Any] | None) -> Finding:
     """Returns examples a second by batch size and the gradient noise scale; changes nothing.
 
     Args:
       context: the recipe.
       lr: facts of the learning rate finder, or None.
-      share: seconds that it may take.
 
     Source: McCandlish et al., An Empirical Model of Large-Batch Training (2018), for the noise scale as the batch up to
       which steps get better almost in proportion; Goyal et al. (2017) and Krizhevsky (2014) for the two rules of scaling.
     """
-    deadline = context.clock.used + share
     config, size = context.config, context.dataset.splits["train"][1]
     sizes: list[int] = []
     rates: list[float] = []
     most = min(LARGEST, size // 4)
     for one in _sizes(config.batch_size, most):
-        if sizes and context.clock.used > deadline:
+        # Each is a program to compile, and so is what comes after them.
+        if sizes and context.time < 3 * context.unit:
             break
         sizes.append(one)
         rates.append(_rate(context, one))
@@ -61,8 +60,9 @@ def batch(context: Context, lr: Mapping[str, Any] | None, share: float) -> Findi
             Note("noise_scale", "ok", f"the gradient noise scale is {noise:.3g} examples after {STEPS_BEFORE} steps")
         )
     advice = f"batch_size {config.batch_size} is kept"
-    if suggested > 2 * config.batch_size and lr is not None:
+    if suggested > 2 * config.batch_size and lr is not None and context.time > 2 * context.unit:
         rule = "in proportion" if config.optimizer in LINEAR else "with the square root"
+        rule = rule if config.lr_scaling == "none" else f"by --lr_scaling={config.lr_scaling}"
         rate = scaled(float(lr["best"]), config, suggested)
         checked = _checked(context, float(lr["best"]), suggested, rate)
         facts |= {"scaled": rate, "checked": checked}
@@ -79,7 +79,12 @@ def batch(context: Context, lr: Mapping[str, Any] | None, share: float) -> Findi
 
 
 def scaled(rate: float, config: Config, size: int) -> float:
-    """Returns a learning rate for another batch size: in proportion for momentum and its kin, else with the square root."""
+    """Returns a learning rate for another batch size: in proportion for momentum and its kin, else with the square root.
+
+    One that `lr_scaling` scales stays: it is that of the base batch.
+    """
+    if config.lr_scaling != "none":
+        return rate
     ratio = size / config.batch_size
     return rate * (ratio if config.optimizer in LINEAR else math.sqrt(ratio))
 

@@ -3,8 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -15,6 +14,9 @@ from hpjax.config import Config
 from hpjax.data import Dataset
 from hpjax.lanes import LaneProgram, Layout
 from hpjax.trial import RUNNING, TrialState, Values
+
+PIECE = 1.0
+"""Seconds of training between two looks at the clock."""
 
 
 @dataclasses.dataclass
@@ -61,11 +63,17 @@ class Bench:
         self.program = LaneProgram(build.trial(config, dataset), layout)
         self.examples = self.program.put_examples(Examples(dataset.x, dataset.y))  # type: ignore[arg-type]
 
-    def values(self, configs: Sequence[Config]) -> Values:
-        """Returns the traced values of some resolved configs, at most as many as lanes; idle lanes have no steps."""
+    def values(self, configs: Sequence[Config], on: Sequence[int] | None = None) -> Values:
+        """Returns the traced values of some resolved configs, at most as many as lanes; idle lanes have no steps.
+
+        Args:
+          configs: the trials'.
+          on: those that are not idle; None for all.
+        """
         size = self.dataset.splits["train"][1]
         made = [resolve.traced(config, resolve.lengths(config, size)[0]) for config in configs]
         idle = {**made[0], "train_steps": np.int32(0)}
+        made = [one if on is None or lane in on else {**one, "train_steps": np.int32(0)} for lane, one in enumerate(made)]
         return self.program.put_values(made + [idle] * (self.program.layout.lanes - len(made)))
 
     def init(self, configs: Sequence[Config]) -> tuple[TrialState, Values]:
@@ -84,13 +92,22 @@ class Bench:
             rows.append(evaluation.finish(of_lane, size, self.dataset.target_scale)[0])
         return rows
 
-    def run(self, configs: Sequence[Config], every: int, looks: int) -> tuple[TrialState, list[Curve]]:
+    def run(
+        self,
+        configs: Sequence[Config],
+        every: int,
+        looks: int,
+        until: Callable[[int], bool] = lambda looks: False,
+        keep: tuple[int, int] | None = None,
+    ) -> tuple[TrialState, list[Curve]]:
         """Trains new trials, and looks at them now and then.
 
         Args:
           configs: resolved configs of one compile group, whose `log_every` is `every` steps.
           every: steps between two looks.
-          looks: how many.
+          looks: how many, at most.
+          until: whether it is enough after so many looks; asked in between, too, and what was begun then does not count.
+          keep: a look, and how many go on after it, those with the lowest losses there; None for all.
 
         Returns:
           The states in the end, and a curve of each trial.
@@ -98,23 +115,60 @@ class Bench:
         states, values = self.init(configs)
         accumulation = configs[0].batch_size // (configs[0].micro_batch_size or configs[0].batch_size)
         curves = [Curve() for _ in configs]
-        reports: list[tuple[float, Mapping[str, Any]]] = []
-        begun = None
-        for _ in range(looks):
-            states, report = self.program.chunk(states, values, self.examples, every * accumulation)
-            if begun is None:
-                # Without the compiler.
+        on = list(range(len(configs)))
+        clock = _Pieces()
+        for look in range(1, looks + 1):
+            made = 0
+            while made < every and not (look > 1 and until(look - 1)):
+                steps = clock.next(every - made)
+                states, report = self.program.chunk(states, values, self.examples, steps * accumulation)
                 jax.block_until_ready(report)
-                begun = time.monotonic()
-            reports.append((time.monotonic() - begun, report))
-            if len(reports) > 1:
-                jax.block_until_ready(reports[-2][1])
-        jax.block_until_ready(reports[-1][1])
-        for look, (seconds, given) in enumerate(reports, 1):
-            found = jax.device_get(given)
-            for lane, curve in enumerate(curves):
-                curve.steps.append(look * every)
+                clock.took(steps)
+                made += steps
+            if made < every:
+                break
+            found = jax.device_get(report)
+            for lane in on:
                 finite = found["diverged_at"][lane] == RUNNING
-                curve.losses.append(float(found["loss"][lane]) if finite else math.nan)
-                curve.seconds.append(seconds)
+                curves[lane].steps.append(look * every)
+                curves[lane].losses.append(float(found["loss"][lane]) if finite else math.nan)
+                curves[lane].seconds.append(clock.seconds)
+            if until(look):
+                break
+            if keep is not None and look == keep[0]:
+                on = sorted(on, key=lambda lane: _lowest_first(curves[lane].losses[-1]))[: keep[1]]
+                values = self.values(configs, on)
         return states, curves
+
+
+class _Pieces:
+    """Cuts looks into pieces of about a second, so that a deadline ends a slow one; where it is cut changes no number."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._compiled = math.nan
+        self._steps_per_second = math.nan
+
+    def next(self, most: int) -> int:
+        """Returns how many steps to make, at most so many."""
+        if math.isnan(self._steps_per_second):
+            return 1
+        return max(min(most, int(self._steps_per_second * PIECE)), 1)
+
+    def took(self, steps: int) -> None:
+        """Notes that so many steps were made; the first piece is the compiler's."""
+        now = time.monotonic()
+        if math.isnan(self._compiled):
+            self._compiled = now
+        else:
+            self._steps_per_second = steps / max(now - self._begun, 1e-6)
+        self._begun = now
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the compiler was done."""
+        return self._begun - self._compiled
+
+
+def _lowest_first(loss: float) -> float:
+    return loss if math.isfinite(loss) else math.inf

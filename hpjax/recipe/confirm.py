@@ -1,28 +1,51 @@
 """Step 8: the best few settings, trained in full with several seeds; the winner by its mean, with the interval."""
 
-import dataclasses
+import functools
 import json
-import math
-import statistics
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
-from hpjax import resolve
+import jax
+
+from hpjax import flags
 from hpjax.config import to_text
+from hpjax.recipe import budget
+from hpjax.recipe.asked import asked_values, full_length
 from hpjax.recipe.context import Context
 from hpjax.recipe.finding import Finding, Note
 from hpjax.recipe.search import good, load
-from hpjax.study.axes import text_of
+from hpjax.recipe.winner import compared, seeds_text
+from hpjax.study import closing
+from hpjax.study.begin import study_config
 from hpjax.study.folder import BEST
-from hpjax.study.study import Study, run_sweep
-from hpjax.study.summary import difference
+from hpjax.study.runner import ENOUGH
+from hpjax.study.study import Study, run
 
 MOST_SETTINGS = 4
 ENQUEUED = "confirm.json"
+COMPILING, CLOSING = 2.0, 1.5
+"""Units that it takes until the first trial begins, and that reading the test split takes."""
+SAFE = 0.8
+"""Share of its time that is planned with: a machine that others use is not always as fast as it was."""
+SHORT = 0.75
+"""Share of a whole run below which one seed in full says more than two."""
+SHORTEST = 0.25
+"""Share of a whole run below which a confirmation would say nothing of it."""
+
+
+class Size(NamedTuple):
+    """How much is confirmed: `settings` settings, each with `seeds` seeds, for so many `steps`."""
+
+    settings: int
+    seeds: int
+    steps: int
 
 
 def confirm(context: Context, name: str, found: Mapping[str, Any], rate: float) -> Finding:
     """Returns which of the best settings is best over several seeds at full length, and whether that can be told.
+
+    Where the time is too short it takes fewer settings, then fewer seeds, then shorter runs, and says so. One seed in full
+    is preferred to two of much shorter runs: what is best depends on the length.
 
     Args:
       context: the recipe.
@@ -30,29 +53,89 @@ def confirm(context: Context, name: str, found: Mapping[str, Any], rate: float) 
       found: its facts.
       rate: trial-steps a second that all lanes make.
     """
-    searched = load(context, name)
-    full = resolve.lengths(context.config, context.dataset.splits["train"][1])[0].train_steps
-    # Two thirds of what is left: the report and a slower machine want their share.
-    affordable = int(rate * context.clock.left * 2 / 3 / (full * context.seeds)) if math.isfinite(rate) else MOST_SETTINGS
-    number = context.memory.once("confirm_settings", lambda: max(min(MOST_SETTINGS, affordable), 2))
-    settings = good(searched)[:number]
-    context.folder.write(ENQUEUED, json.dumps([one.values for one in settings]))
-    vary = {**found["space"], "seed": f"range({context.seeds})"}
-    config = context.config.replace(run_dir=None, overwrite=False, resume=True)
-    study = run_sweep(
-        config,
-        vary,
-        trials=len(settings) * context.seeds,
-        sampler="random",
-        enqueue=str(context.path / ENQUEUED),
-        study=str(context.path / "confirm"),
+    full = full_length(context)
+    seconds = SAFE * max(context.time - (COMPILING + CLOSING) * context.unit, 0.0)
+    decided = context.memory.once(
+        "confirm_size", lambda: affordable(rate, seconds, full, context.seeds, int(found["steps"]))
     )
-    return _finding(context, study, found)
+    if decided is None:
+        why = f"{context.time:.0f} s were left for it, and two runs of {full} steps take {2 * full / rate:.0f} s"
+        return budget.left_out("confirm", why)
+    context.memory.set("confirm_size", decided)
+    size = Size(*decided)
+    settings = _settings(context, load(context, name), found["space"], size.settings)
+    context.folder.write(ENQUEUED, json.dumps(settings))
+    text = f"{size.steps}steps"
+    shorter = {} if size.steps == full else {"train_steps": text, "schedule_steps": text}
+    trials = len(settings) * size.seeds
+    config = context.config.replace(
+        run_dir=None,
+        overwrite=False,
+        resume=True,
+        # Each seed of the winner reads the test split.
+        keep_best=max(context.config.keep_best, trials),
+        **shorter,
+    )
+    asked = study_config(
+        {**found["space"], "seed": f"range({size.seeds})"},
+        {
+            "trials": trials,
+            "sampler": "random",
+            "enqueue": str(context.path / ENQUEUED),
+            "study": str(context.path / "confirm"),
+        },
+    )
+    until = context.deadline - CLOSING * context.unit
+
+    def late(study: Study) -> Any:
+        return ENOUGH if context.clock.used > until else None
+
+    study = run(config, asked, callback=late, close=functools.partial(closing.brief, test=True))
+    return _finding(context, study, found, size, full)
 
 
-def _finding(context: Context, study: Study, found: Mapping[str, Any]) -> Finding:
-    best, objective = study.best, study.objective
+def affordable(rate: float, seconds: float, full: int, seeds: int, least: int) -> Size | None:
+    """Returns how much can be confirmed in some seconds; None where it would be too little to say anything.
+
+    Args:
+      rate: trial-steps a second of all lanes together.
+      seconds: what there is.
+      full: steps of a whole run.
+      seeds: trials of each setting that are wanted.
+      least: steps below which the search has said as much.
+    """
+    devices = len(jax.devices())
+    for settings, some in ((MOST_SETTINGS, seeds), (3, seeds), (2, seeds), (2, max(seeds // 2, 2)), (2, 2)):
+        rounds = -(-settings * some // devices)
+        if rounds * devices * full <= rate * seconds:
+            return Size(settings, some, full)
+    for some, least_share in ((2, SHORT), (1, 1.0), (1, SHORTEST)):
+        rounds = -(-2 * some // devices)
+        steps = min(int(rate * seconds / (rounds * devices)), full)
+        if steps >= max(least, least_share * full):
+            return Size(2, some, steps)
+    return None
+
+
+def _settings(context: Context, searched: Study, space: Mapping[str, str], number: int) -> list[dict[str, Any]]:
+    """Returns the best settings of a search; of more than two the last gives way to what the config had."""
+    best = [one.values for one in good(searched)[:number]]
+    asked = asked_values(context, space)
+    if not asked or asked in best or number < 3:
+        return best
+    return [*best[: number - 1], asked]
+
+
+def _finding(context: Context, study: Study, found: Mapping[str, Any], size: Size, full: int) -> Finding:
+    best = study.best
     tables = {"trials": study.columns()}
+    done = sum(record.status == "done" for record in study.records)
+    trials = size.settings * size.seeds
+    cut = any(record.status == "stopped" for record in study.records)
+    if best is None and cut:
+        seen = f"not confirmed: the time was over when {done} of {trials} trials had ended, and no setting had all its seeds"
+        note = Note("confirm", "warning", seen, "a larger --budget, or fewer --confirm_seeds")
+        return Finding("confirm", (note,), tables=tables)
     if best is None:
         note = Note(
             "confirm",
@@ -61,32 +144,29 @@ def _finding(context: Context, study: Study, found: Mapping[str, Any]) -> Findin
             "warmup, clipping (--clip_norm=1), or a lower learning rate",
         )
         return Finding("confirm", (note,), stops=True, tables=tables)
-    of = {one.setting: [study.records[n].objective for n in one.numbers] for one in study.settings_tried}
-    values = of[best.setting]
-    words = ", ".join(f"{setting}={text_of(setting, value)}" for setting, value in best.values.items())
-    spread = f", standard deviation {statistics.stdev(values):.2g}" if len(values) > 1 else ""
-    notes = [Note("winner", "ok", f"{objective.name} {best.value:.4g}{spread} over {len(values)} seeds: {words}")]
-    facts: dict[str, Any] = {"best": dataclasses.asdict(best), "objective": objective.name, "values": values}
-    others = [one for one in study.settings_tried if one.setting != best.setting and math.isfinite(one.value)]
-    if others:
-        second = max(others, key=lambda one: objective.score(one.value))
-        gap = difference(values, of[second.setting], objective)
-        facts |= {"second": dataclasses.asdict(second), "difference": list(gap)}
-        ends = f"95 % interval of the difference to the second: {gap.low:.2g} to {gap.high:.2g}"
-        told = f"better beyond seed noise ({ends})" if gap.low > 0 else f"no difference beyond seed noise ({ends})"
-        notes.append(Note("told_apart", "ok", told))
-    before = found.get("best", {}).get("value", math.nan)
-    if math.isfinite(before):
-        shrunk = (before - best.value) * (1 if objective.maximise else -1)
-        facts["optimism"] = shrunk
-        by = f"better than it repeats by {shrunk:.2g}, as the best of many is" if shrunk > 0 else "it repeats"
-        notes.append(Note("optimism", "ok", f"the search's best was {before:.4g}: {by}"))
-    if test := study.facts.get("test"):
-        facts["test"] = test
-        figures = ", ".join(f"{name} {value:.4g}" for name, value in test.items())
-        notes.append(Note("test", "ok", f"test split, read once with the winner: {figures}"))
-    if (study.path / BEST).exists():
-        context.folder.write(BEST, (study.path / BEST).read_text())
+    notes, facts = compared(study, best, found, context)
+    notes += _limits(size, full, cut, f"{done} of {trials}", context.seeds)
+    _write_best(context, study)
     settings = {setting: to_text(setting, value) for setting, value in best.values.items()}
     advice = f"python -m hpjax.train --flagfile={context.path / BEST} trains the winner again"
     return Finding("confirm", tuple(notes), settings=settings, advice=advice, tables=tables, facts=facts)
+
+
+def _limits(size: Size, full: int, cut: bool, done: str, seeds: int) -> Iterator[Note]:
+    """Yields what the time was too short for."""
+    remedy = "a larger --budget"
+    if size.steps < full:
+        seen = f"shortened: runs of {size.steps} of {full} steps, for the budget leaves no time for whole ones"
+        yield Note("shortened", "warning", seen, f"{remedy}; best.flags with --train_steps={full} trains the winner in full")
+    elif size.seeds < seeds:
+        seen = f"{seeds_text(size.seeds)} instead of {seeds}: there was no time for more"
+        yield Note("fewer_seeds", "warning", seen, remedy)
+    if cut:
+        yield Note("cut", "warning", f"the time was over when {done} trials had ended: the others do not count", remedy)
+
+
+def _write_best(context: Context, study: Study) -> None:
+    """Writes the winner's flagfile into the recipe's folder."""
+    header = ["the winner of a recipe", "python -m hpjax.train --flagfile=THIS_FILE --run_dir=NEW_FOLDER"]
+    config = study.best_config.replace(keep_best=context.config.keep_best)
+    context.folder.write(BEST, flags.to_flagfile(config, header))

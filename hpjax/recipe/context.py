@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from hpjax.config import Config
 from hpjax.data import Dataset
+from hpjax.recipe.budget import NEEDS, UNIT
 from hpjax.runfolder import RunFolder
 
 STATE = "recipe.json"
@@ -79,6 +81,9 @@ class Context:
       folder: the recipe's folder.
       memory: decisions that were made once.
       say: shows a line.
+      asked: the config before any step chose something; None for `config`.
+      deadline: the second of the clock by which the step at hand should have ended.
+      unit: seconds for which a program compiles here.
     """
 
     config: Config
@@ -89,6 +94,24 @@ class Context:
     folder: RunFolder
     memory: Memory
     say: Callable[[str], None]
+    asked: Config | None = None
+    deadline: float = math.inf
+    unit: float = UNIT
+
+    @property
+    def late(self) -> bool:
+        """Whether the step at hand has had its time."""
+        return self.clock.used > self.deadline
+
+    @property
+    def too_late(self) -> bool:
+        """Whether no more than the report's time is left of the whole budget."""
+        return self.clock.left < NEEDS["report"].units * self.unit
+
+    @property
+    def time(self) -> float:
+        """Seconds that the step at hand has left; not below 0, infinite without a deadline."""
+        return max(self.deadline - self.clock.used, 0.0)
 
     @property
     def path(self) -> Path:

@@ -43,6 +43,7 @@ class Finding:
       tables: columns by name, by the table's name: what pictures are drawn from.
       facts: further numbers and texts by name.
       seconds: what the step took.
+      planned: seconds that it was given; NaN where nothing was planned.
     """
 
     step: str
@@ -53,6 +54,12 @@ class Finding:
     tables: Mapping[str, Table] = dataclasses.field(default_factory=dict)
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
+    planned: float = math.nan
+
+    @property
+    def left_out(self) -> bool:
+        """Whether the step was not made, for want of time."""
+        return bool(self.facts.get("left_out"))
 
     @property
     def verdict(self) -> Verdict:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hpjax import build
 from hpjax.batch import Examples
 from hpjax.losses import LOSSES, weights
 from hpjax.recipe.bench import Bench
@@ -16,7 +17,6 @@ from hpjax.recipe.finding import Finding, Note
 from hpjax.recipe.layer_checks import layer_notes, layer_table
 from hpjax.recipe.schedule_checks import schedule_notes
 from hpjax.resolve import static_settings
-from hpjax.trial import Trial
 
 MOST_EXAMPLES = 4096
 """Training examples that chance is computed from, at most."""
@@ -31,7 +31,7 @@ def initial(context: Context) -> Finding:
     states, _ = bench.init([config])
     before = bench.measure(states, "train")[0]["loss"]
     state = jax.device_get(bench.program.take(states, 0))
-    chance, constant = chances(bench.program.trial, context)
+    chance, constant = chances(context)
     table = layer_table(bench, config, state)
     notes = [*_loss_notes(before, chance, constant), *data_notes(context.dataset), *layer_notes(table)]
     notes += schedule_notes(context.config, context.dataset.splits["train"][1])
@@ -41,13 +41,14 @@ def initial(context: Context) -> Finding:
     return Finding("initial", tuple(notes), advice=advice, stops=failed, tables={"layers": table}, facts=facts)
 
 
-def chances(trial: Trial, context: Context) -> tuple[float, float]:
+def chances(context: Context) -> tuple[float, float]:
     """Returns the mean training loss of outputs that are all 0 (ln of the number of classes), and of the best constant.
 
     The best constant is that of a softmax's cross-entropy (the entropy of the labels' frequencies), of sigmoids' or of a
     squared error; for another loss it is NaN.
     """
     dataset, config = context.dataset, context.config
+    trial = build.trial(plain(config, 1), dataset)
     number = min(dataset.splits["train"][1], MOST_EXAMPLES)
     index = np.linspace(0, dataset.splits["train"][1] - 1, number).astype(np.int32)
     _, y = trial.reader.read(Examples(jnp.asarray(dataset.x), jnp.asarray(dataset.y)), jnp.asarray(index))

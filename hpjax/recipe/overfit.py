@@ -13,8 +13,9 @@ from hpjax.recipe.finding import Finding, Note, Table
 from hpjax.recipe.rates import STARTING_RANGES, spread
 
 EXAMPLES = 32
-LOOKS, STEPS_A_LOOK = 10, 30
-RATES = 8
+LOOKS, STEPS_A_LOOK = 30, 10
+RATES, KEPT, KEPT_FROM = 8, 4, 3
+"""Learning rates that are tried, of them those that go on, and the look from which on."""
 LEARNED, HALF = 0.1, 0.5
 """Shares of the loss at the start that the best rate must come below: learned by heart, and not even begun."""
 
@@ -36,7 +37,8 @@ def overfit(context: Context) -> Finding:
     bench = Bench(config, small, RATES)
     states, _ = bench.init([config.replace(learning_rate=rate) for rate in rates])
     before = bench.measure(states, "train")[0]["loss"]
-    _, curves = bench.run([config.replace(learning_rate=rate) for rate in rates], STEPS_A_LOOK, LOOKS)
+    configs = [config.replace(learning_rate=rate) for rate in rates]
+    _, curves = bench.run(configs, STEPS_A_LOOK, LOOKS, lambda _: context.late, (KEPT_FROM, KEPT))
     ends = [_end(curve) for curve in curves]
     best = int(np.argmin(ends))
     floor = _floor(small, config)
@@ -46,10 +48,13 @@ def overfit(context: Context) -> Finding:
         "step": [step for curve in curves for step in curve.steps],
         "loss": [loss for curve in curves for loss in curve.losses],
     }
-    run = f"{LOOKS * STEPS_A_LOOK} steps at a rate of {rates[best]:.2g}"
+    run = f"{curves[best].steps[-1]} steps at a rate of {rates[best]:.2g}"
     figures = f"{size} examples: loss {before:.3g} to {ends[best]:.3g} in {run}"
     facts = {"before": before, "after": ends[best], "learning_rate": rates[best], "floor": floor}
     tables = {"overfit": table}
+    if share > LEARNED and math.isfinite(ends[best]) and curves[best].steps[-1] < LOOKS * STEPS_A_LOOK:
+        seen = f"{figures}, and there was no time for more"
+        return Finding("overfit", (Note("overfit", "warning", seen, "a larger --budget"),), tables=tables, facts=facts)
     if not math.isfinite(ends[best]) or share > HALF:
         note = Note(
             "overfit",

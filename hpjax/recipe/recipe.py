@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ from hpjax import build, devices, durations, flags, inert, resolve
 from hpjax.config import TUNE_FIELDS, Config, TuneConfig
 from hpjax.errors import ConfigError, did_you_mean
 from hpjax.ops import native
+from hpjax.recipe import budget
+from hpjax.recipe import steps as steps_lib
 from hpjax.recipe.context import Clock, Context, Memory
 from hpjax.recipe.finding import Finding, Verdict, worst
 from hpjax.recipe.folder import FOUND, REPORT, RecipeFolder
@@ -22,14 +23,8 @@ from hpjax.study.folder import BEST
 from hpjax.study.screen import StudyView
 from hpjax.study.space import Space
 
-SHARES = {"batch": 0.1, "coarse": 0.3, "refine": 0.25}
-"""Shares of the budget that steps may take which could take any time; a search leaves the rest to the seeds of the best."""
-
-GOES_ON_FROM = {"refine": ("coarse",), "confirm": ("refine", "coarse"), "curves": ("confirm", "refine", "coarse")}
-"""Steps, and those of which one must come before."""
-
-Findings = Mapping[str, Finding]
-Step = Callable[[Context, Findings], Finding]
+GRACE = 0.05
+"""Share of the budget beyond it that the report may take before parts of it are left out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +35,15 @@ class Tuned:
       path: its folder.
       config: the config with the settings that were chosen, resolved.
       findings: what each step found, by name.
+      budget: seconds that all of it was given; NaN where that is not known.
+      used: those of them that were used when the report was begun.
     """
 
     path: Path
     config: Config
     findings: dict[str, Finding]
+    budget: float = math.nan
+    used: float = math.nan
 
     @property
     def verdict(self) -> Verdict:
@@ -82,8 +81,9 @@ def run_tune(config: Config, **settings: Any) -> Tuned:
     return run(config, TuneConfig(**settings))
 
 
-def run(config: Config, recipe: TuneConfig) -> Tuned:
-    """Runs the recipe of two configs; see `run_tune`."""
+def run(config: Config, recipe: TuneConfig, begun: float | None = None) -> Tuned:
+    """Runs the recipe of two configs; see `run_tune`. `begun`: when the budget began, by the monotonic clock."""
+    begun = time.monotonic() if begun is None else begun
     inert.check_warmup(config)
     resolved, recipe = (
         resolve.resolve(config),
@@ -108,14 +108,17 @@ def run(config: Config, recipe: TuneConfig) -> Tuned:
             if note is not None:
                 view.say(note)
         memory = Memory(folder)
-        clock = Clock(durations.seconds(recipe.budget), memory.get("used", 0.0))
+        # What starting up and reading the data took counts, too.
+        clock = Clock(durations.seconds(recipe.budget), memory.get("used", 0.0) + time.monotonic() - begun)
         vary = dict(text.split("=", 1) for text in recipe.vary)
-        context = Context(resolved, dataset, vary, recipe.confirm_seeds, clock, folder, memory, view.say)
+        context = Context(resolved, dataset, vary, recipe.confirm_seeds, clock, folder, memory, view.say, asked=resolved)
+        context.unit = memory.get("unit", budget.UNIT)
         with failure_noted(folder):
             try:
                 findings = _steps(context, folder, recipe.steps)
-                tuned = Tuned(folder.path, context.config, findings)
-                _close(folder, tuned)
+                tuned = Tuned(folder.path, context.config, findings, clock.budget, clock.used)
+                memory.set("used", clock.used)
+                _close(folder, tuned, clock, context.unit)
             except (KeyboardInterrupt, SystemExit):
                 folder.update_metadata(status="preempted")
                 raise
@@ -128,7 +131,7 @@ def _check_order(recipe: TuneConfig) -> None:
     """Refuses a step without the one that it goes on from, unless the folder may hold it already."""
     if recipe.study is not None and (Path(recipe.study) / FOUND).is_dir():
         return
-    for step, before in GOES_ON_FROM.items():
+    for step, before in steps_lib.GOES_ON_FROM.items():
         if step in recipe.steps and not set(before) & set(recipe.steps):
             raise ConfigError(
                 f"step '{step}' goes on from '{before[-1]}', which was not made; expected --steps={before[-1]},{step}"
@@ -136,22 +139,36 @@ def _check_order(recipe: TuneConfig) -> None:
 
 
 def _steps(context: Context, folder: RecipeFolder, steps: tuple[str, ...]) -> dict[str, Finding]:
-    """Makes the steps that are not made yet, and returns what all of them found."""
+    """Makes the steps that are not made yet, each in the time that is planned for it; returns what all of them found."""
     findings = folder.found()
-    for step in steps:
-        if step not in findings:
-            begun = time.monotonic()
-            context.say(f"{step}: {_WHAT[step]}")
-            found = _MADE[step](context, findings)
-            findings[step] = dataclasses.replace(found, seconds=time.monotonic() - begun)
+    for i, step in enumerate(steps):
+        left = context.clock.left
+        remaining = [one for one in steps[i:] if one not in findings or findings[one].left_out]
+        wishes = steps_lib.wishes(context, findings)
+        seconds = budget.planned(step, remaining, left, context.unit, wishes) if step in remaining else None
+        if step not in findings or (findings[step].left_out and seconds is not None):
+            begun = context.clock.used
+            context.say(f"{step}: {steps_lib.WHAT[step]}")
+            if lacking := steps_lib.lacking(step, findings):
+                found = budget.left_out(step, f"it goes on from what step '{lacking}' did not find")
+            elif seconds is None:
+                found = budget.left_out(step, budget.no_time(step, left, context.unit))
+            else:
+                context.deadline = context.clock.used + seconds
+                found = steps_lib.MADE[step](context, findings)
+            spent = context.clock.used - begun
+            findings[step] = dataclasses.replace(found, seconds=spent, planned=math.nan if seconds is None else seconds)
             folder.keep(findings[step])
+            if not found.left_out:
+                context.unit = budget.unit_of(step, spent, context.memory.get("unit")) or context.unit
+                context.memory.set("unit", context.unit)
             context.memory.set("used", context.clock.used)
             for line in findings[step].lines():
                 context.say(line)
         context.config = context.config.replace(**findings[step].settings)
         if findings[step].stops:
             break
-    return findings
+    return {step: findings[step] for step in STEPS if step in findings}
 
 
 def _begin(folder: RecipeFolder, config: Config, recipe: TuneConfig) -> None:
@@ -161,115 +178,12 @@ def _begin(folder: RecipeFolder, config: Config, recipe: TuneConfig) -> None:
     folder.update_metadata(status="running", versions=versions(), git_revision=git_revision())
 
 
-def _close(folder: RecipeFolder, tuned: Tuned) -> None:
+def _close(folder: RecipeFolder, tuned: Tuned, clock: Clock, unit: float) -> None:
     """Writes the report and the winner's flagfile."""
     from hpjax.report import write
 
-    if "confirm" not in tuned.findings:
+    if "confirm" not in tuned.findings or "best" not in tuned.findings["confirm"].facts:
         header = ["what the recipe has chosen so far", "python -m hpjax.train --flagfile=THIS_FILE --run_dir=NEW_FOLDER"]
         folder.write(BEST, flags.to_flagfile(tuned.config, header))
-    write(folder, tuned)
+    write(folder, tuned, lambda: clock.left + GRACE * clock.budget, unit)
     folder.update_metadata(status="done", verdict=tuned.verdict, error=None)
-
-
-# The steps. Each imports its own module when it runs: a recipe of one step loads no more than that.
-
-
-def _initial(context: Context, _: Findings) -> Finding:
-    from hpjax.recipe.initial import initial
-
-    return initial(context)
-
-
-def _gradient(context: Context, _: Findings) -> Finding:
-    from hpjax.recipe.gradient import gradient
-
-    return gradient(context)
-
-
-def _overfit(context: Context, _: Findings) -> Finding:
-    from hpjax.recipe.overfit import overfit
-
-    return overfit(context)
-
-
-def _lr(context: Context, _: Findings) -> Finding:
-    from hpjax.recipe.finder import finder
-
-    return finder(context)
-
-
-def _batch(context: Context, findings: Findings) -> Finding:
-    from hpjax.recipe.batch import batch
-
-    return batch(context, _facts(findings, "lr"), SHARES["batch"] * context.clock.budget)
-
-
-def _coarse(context: Context, findings: Findings) -> Finding:
-    from hpjax.recipe.search import coarse
-
-    return coarse(context, _facts(findings, "lr"), _share(context, "coarse"))
-
-
-def _refine(context: Context, findings: Findings) -> Finding:
-    from hpjax.recipe.search import refine
-
-    found = _needed(findings, "refine", "coarse")
-    return refine(context, found.facts, _facts(findings, "lr"), _share(context, "refine"))
-
-
-def _confirm(context: Context, findings: Findings) -> Finding:
-    from hpjax.recipe.confirm import confirm
-
-    name = "refine" if "refine" in findings else "coarse"
-    found = _needed(findings, "confirm", name)
-    lr = _facts(findings, "lr") or {}
-    return confirm(context, name, found.facts, float(lr.get("trial_steps_per_second", math.nan)))
-
-
-def _curves(context: Context, findings: Findings) -> Finding:
-    from hpjax.recipe.curves import curves
-
-    name = next((step for step in ("confirm", "refine", "coarse") if step in findings), "coarse")
-    _needed(findings, "curves", name)
-    chance = (_facts(findings, "initial") or {}).get("chance", math.nan)
-    return curves(context, name, float(chance))
-
-
-_MADE: dict[str, Step] = {
-    "initial": _initial,
-    "gradient": _gradient,
-    "overfit": _overfit,
-    "lr": _lr,
-    "batch": _batch,
-    "coarse": _coarse,
-    "refine": _refine,
-    "confirm": _confirm,
-    "curves": _curves,
-}
-_WHAT = {
-    "initial": "the loss before training against chance, the data, every layer",
-    "gradient": "gradients against central differences in float64",
-    "overfit": "a few examples, learned by heart",
-    "lr": "which learning rates bring the loss down",
-    "batch": "examples a second by batch size, and how noisy the gradient is",
-    "coarse": "a search with short runs",
-    "refine": "a search with longer runs around the good region",
-    "confirm": "the best few settings with several seeds, in full",
-    "curves": "what the learning curves say",
-}
-
-
-def _facts(findings: Findings, step: str) -> Mapping[str, Any] | None:
-    return findings[step].facts if step in findings else None
-
-
-def _needed(findings: Findings, step: str, before: str) -> Finding:
-    if before not in findings:
-        raise ConfigError(f"step '{step}' goes on from '{before}', which was not made; expected --steps={before},{step}")
-    return findings[before]
-
-
-def _share(context: Context, step: str) -> float:
-    """Returns the seconds that a search may take: its share of the budget, less where little is left."""
-    return min(SHARES[step] * context.clock.budget, context.clock.left / 2)

@@ -15,17 +15,20 @@ MARGIN = 0.15
 """By what share of the good region's extent it is widened on each side."""
 LEAST = 0.1
 """Share of a range that is left of it at least."""
+OFTEN = 5.0
+"""Epochs from which on dropout is searched though the config has none."""
 EDGE = 0.05
 """Share of a range that counts as its edge."""
 
 
-def default_space(config: Config, low: float, high: float) -> dict[str, str]:
+def default_space(config: Config, low: float, high: float, epochs: float = math.inf) -> dict[str, str]:
     """Returns what is varied where nothing is asked for, in the usual order of importance.
 
     Args:
       config: a resolved config.
       low: the lowest learning rate worth a try.
       high: the highest.
+      epochs: how often a whole run sees each example: dropout is no good where it sees none often.
     """
     space = {"learning_rate": f"log({low:.3g},{high:.3g})"}
     momentum = optimizers.momentum_setting(config.optimizer)
@@ -34,7 +37,7 @@ def default_space(config: Config, low: float, high: float) -> dict[str, str]:
     if "weight_decay" in optimizers.OPTIMIZERS.settings(config.optimizer):
         space["weight_decay"] = "log(1e-5,1e-1)" if config.weight_decay is not None else "log(1e-6,1e-2)"
     space["warmup"] = "choice('0%','5%','10%')"
-    if config.dropout_rate is not None:
+    if config.dropout_rate is not None and (config.dropout_rate > 0 or epochs >= OFTEN):
         space["dropout_rate"] = "uniform(0.01,0.5)"
     return space
 

@@ -1,5 +1,7 @@
 """The report of a recipe: what was found, in words and pictures, for a colleague."""
 
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from hpjax.recipe.folder import MARKDOWN, PICTURES, REPORT, RecipeFolder
@@ -10,7 +12,9 @@ if TYPE_CHECKING:
 __all__ = ["write"]
 
 
-def write(folder: RecipeFolder, tuned: "Tuned") -> None:
+def write(
+    folder: RecipeFolder, tuned: "Tuned", time_left: Callable[[], float] = lambda: math.inf, unit: float = 1.0
+) -> None:
     """Writes the report of a recipe into its folder: report.html, report.md with pictures/, tables/ and tb/.
 
     What a step needs of its study is read from the study's folder; of one that is lost, what the findings hold is shown.
@@ -18,6 +22,9 @@ def write(folder: RecipeFolder, tuned: "Tuned") -> None:
     Args:
       folder: the recipe's folder.
       tuned: what its steps found; any of them may be missing.
+      time_left: returns the seconds that are left for it: with too few, what a report can do without is left out, which it
+        says; `python -m hpjax.report FOLDER` adds it.
+      unit: seconds for which a program compiles here, by which it is judged what takes how long.
 
     Raises:
       RunFolderError, ConfigError: a file cannot be written.
@@ -29,10 +36,14 @@ def write(folder: RecipeFolder, tuned: "Tuned") -> None:
     from hpjax.report.sections import sections
 
     studies = material.studies(tuned)
-    summary, parts = words.summary(tuned), sections(tuned, studies)
+
+    def enough(units: float) -> bool:
+        return time_left() > units * unit
+
+    summary, parts = words.summary(tuned), sections(tuned, studies, enough)
     folder.write(REPORT, page(summary, tuned.verdict, parts, studies, _foot(folder)))
     names = tables.write_tables(folder, tuned, studies)
-    drawn = pictures.draw([chart for part in parts for chart in part.charts], studies, folder.path / PICTURES)
+    drawn = pictures.draw([chart for part in parts for chart in part.charts], studies, folder.path / PICTURES, enough)
     folder.write(MARKDOWN, markdown(summary, parts, drawn, names))
     events.write_events(folder.path, tuned)
 

@@ -1,5 +1,6 @@
 """`python -m hpjax.report FOLDER`: writes the report of a recipe again, from what its folder holds."""
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,8 @@ def rebuild(path: str | Path) -> Path:
     """
     import contextlib
 
-    from hpjax import flags
+    from hpjax import durations, flags
+    from hpjax.recipe.context import Memory
     from hpjax.recipe.folder import FOUND, RecipeFolder
     from hpjax.recipe.recipe import Tuned
     from hpjax.report import write
@@ -43,13 +45,14 @@ def rebuild(path: str | Path) -> Path:
     path = Path(path).expanduser()
     if not (path / FOUND).is_dir() or not (path / FLAGS).is_file():
         raise RunFolderError(f"'{path}' holds no recipe; expected a recipe's folder, with {FLAGS} and {FOUND}/")
-    config, _ = flags.parse_tune([FLAGS, f"--flagfile={path / FLAGS}"])
+    config, recipe = flags.parse_tune([FLAGS, f"--flagfile={path / FLAGS}"])
     with contextlib.closing(RecipeFolder.open(path)) as folder:
         assert isinstance(folder, RecipeFolder)
         found = folder.found()
         for finding in found.values():
             config = config.replace(**finding.settings)
-        tuned = Tuned(folder.path, config, found)
+        used = Memory(folder).get("used", math.nan)
+        tuned = Tuned(folder.path, config, found, durations.seconds(recipe.budget), used)
         write(folder, tuned)
     return tuned.report
 

@@ -131,6 +131,7 @@ class Chart(NamedTuple):
       height: pixels.
       square: whether it is as wide as it is high.
       study: the step whose trials are hovered over; empty for none.
+      brush: whether dragging along a row of the y axis leaves only the trials that pass there.
     """
 
     key: str
@@ -146,6 +147,7 @@ class Chart(NamedTuple):
     height: int = 380
     square: bool = False
     study: str = ""
+    brush: bool = False
 
 
 def ends(chart: Chart, which: Literal["x", "y"]) -> tuple[float, float]:

@@ -2,11 +2,11 @@
 
 import base64
 import io
-from typing import NamedTuple
 
 import numpy as np
 
 from hpjax.report.chart import Axis, Chart, Surface
+from hpjax.report.example import Example
 from hpjax.report.predictions import Predictions
 
 MOST_CLASSES = 40
@@ -19,20 +19,6 @@ SIDE = 84
 """Pixels of an example's picture."""
 MOST_VALUES = 8
 """Values of an example that is no picture: the ones furthest from their mean."""
-
-
-class Example(NamedTuple):
-    """An example that was taken for something else.
-
-    Attributes:
-      picture: a PNG as a data URI; empty where it is no picture.
-      values: what it is, where it is no picture.
-      words: its label and what it was taken for.
-    """
-
-    picture: str
-    values: str
-    words: str
 
 
 def matrix(found: Predictions) -> Chart:

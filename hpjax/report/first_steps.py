@@ -9,6 +9,7 @@ from hpjax.recipe.gradient import AGREES
 from hpjax.report.chart import Axis, Chart, Marks, Rule, positive, room
 from hpjax.report.ticks import rounded, short
 
+_COLOURS = ("done", "second", "third", "best")
 MOST_ROWS = 80
 """Layers or parameters that a picture lists; of more it shows the first."""
 
@@ -76,13 +77,14 @@ def _list(
 
 def _overfit(finding: Finding) -> list[Chart]:
     rows = _rows(finding.tables["overfit"], "learning_rate", "step", "loss")
+    before, floor = finding.facts.get("before", math.nan), finding.facts.get("floor", 0.0)
     rates = sorted({rate for rate, *_ in rows})
     marks = []
     for i, rate in enumerate(rates):
-        own = [(step, loss) for of, step, loss in rows if of == rate]
+        own = [(0, before)] if math.isfinite(before) else []
+        own += [(step, loss) for of, step, loss in rows if of == rate]
         colour = f"rank{round(i * 5 / max(len(rates) - 1, 1))}"
         marks.append(Marks(f"rate {rounded(rate)}", *_columns(own), colour, size=5))
-    before, floor = finding.facts.get("before", math.nan), finding.facts.get("floor", 0.0)
     scale = "log" if positive(row[2] for row in rows) else "linear"
     rules = [Rule(before, "before training", "muted", "dot", level=True)] if math.isfinite(before) else []
     rules += [Rule(floor, "lowest possible", "ink", "dash", level=True)] if floor > 0 else []
@@ -112,8 +114,10 @@ def _rates(finding: Finding) -> list[Chart]:
         if math.isfinite(facts.get(name, math.nan)) and facts[name] > 0
     ]
     unstable = facts.get("unstable", math.nan)
-    scale = "log" if positive(loss for _, loss in constant + ramp) else "linear"
-    caption = "Constant rates side by side, and the classical ramp through all of them in one run."
+    y = _losses([loss for _, loss in constant + ramp], facts.get("before", math.nan))
+    caption = (
+        "Constant rates side by side, and the classical ramp through all of them in one run. What ends far up is left out."
+    )
     if math.isfinite(unstable):
         caption += f" Shaded: from {rounded(unstable)} on the loss ends above its start."
     return [
@@ -121,7 +125,7 @@ def _rates(finding: Finding) -> list[Chart]:
             "learning_rate",
             "Which learning rates bring the loss down",
             Axis("learning rate", "log"),
-            Axis("training loss", scale),  # type: ignore[arg-type]
+            y,
             tuple(marks),
             tuple(rules),
             unstable if math.isfinite(unstable) else None,
@@ -129,6 +133,35 @@ def _rates(finding: Finding) -> list[Chart]:
             height=420,
         )
     ]
+
+
+def _optimizers(finding: Finding) -> list[Chart]:
+    rows = _rows(finding.tables["optimizers"], "optimizer", "learning_rate", "loss")
+    ramps = _rows(finding.tables.get("ramps", {}), "optimizer", "learning_rate", "loss") if "ramps" in finding.tables else []
+    names = list(dict.fromkeys(row[0] for row in rows))
+    marks = []
+    for name, colour in zip(names, _COLOURS, strict=False):
+        own = [row[1:] for row in rows if row[0] == name]
+        ramp = [row[1:] for row in ramps if row[0] == name]
+        if ramp:
+            marks.append(Marks("", *_columns(ramp), colour, "line", width=1, opacity=0.35, dash=True))
+        marks.append(Marks(name, *_columns(own), colour, size=7))
+        known = [row for row in own if math.isfinite(row[1])]
+        if known:
+            best = min(known, key=lambda row: row[1])
+            marks.append(Marks("", [best[0]], [best[1]], colour, "dots", "star", 15))
+    y = _losses([row[2] for row in rows], finding.facts.get("before", math.nan))
+    caption = "Constant rates, each with a star at its best; dashed, one ramp each. Losses far above the start are left out."
+    title = "Other optimizers in as many steps"
+    return [Chart("optimizers", title, Axis("learning rate", "log"), y, tuple(marks), caption=caption, height=400)]
+
+
+def _losses(losses: Sequence[float], before: float) -> Axis:
+    """Returns an axis of training losses: what ends far above the start, which would flatten the rest, is left out."""
+    known = [loss for loss in losses if math.isfinite(loss)]
+    if not positive(known) or not math.isfinite(before):
+        return Axis("training loss")
+    return Axis("training loss", "log", ends=(0.8 * min(known), 3 * max(before, min(known))))
 
 
 def _throughput(finding: Finding) -> list[Chart]:
@@ -160,5 +193,6 @@ _DRAWN: tuple[tuple[str, str, Callable[[Finding], list[Chart]]], ...] = (
     ("gradient", "gradients", _gradients),
     ("overfit", "overfit", _overfit),
     ("lr", "rates", _rates),
+    ("lr", "optimizers", _optimizers),
     ("batch", "throughput", _throughput),
 )

@@ -31,6 +31,8 @@ def figure(chart: Chart) -> dict[str, Any]:
         "showlegend": bool(named),
         "height": chart.height + LEGEND_ROW * math.ceil(len(named) / 2),
     }
+    if chart.brush:
+        layout["meta"] = {"brush": True}
     return {"data": data, "layout": layout}
 
 
@@ -59,6 +61,8 @@ def _trace(marks: Marks, chart: Chart) -> dict[str, Any]:
     if marks.style == "bars":
         said = [rounded(value or 0) for value in marks.x]
         trace |= {"orientation": "h", "width": 0.62, "text": said, "textposition": "auto", "textangle": 0}
+        # At the bar's beginning: other marks lie at its end.
+        trace["insidetextanchor"] = "start"
     else:
         trace["mode"] = {"line": "lines", "dots": "markers", "both": "lines+markers"}[marks.style]
         trace["line"] = {"color": colour, "width": marks.width, "dash": "dash" if marks.dash else "solid"}

@@ -6,6 +6,8 @@ from hpjax.recipe.folder import PICTURES, TABLES
 from hpjax.report.sections import Section
 from hpjax.report.words import Summary
 
+NO_PICTURE = "no picture, for the budget was over; `python -m hpjax.report FOLDER` draws it"
+
 
 def markdown(summary: Summary, sections: Sequence[Section], pictures: dict[str, str], tables: Sequence[str]) -> str:
     """Returns the report.
@@ -46,6 +48,9 @@ def markdown(summary: Summary, sections: Sequence[Section], pictures: dict[str, 
         if finding is not None and finding.advice:
             lines += ["", plain(finding.advice)]
         for chart in section.charts:
+            if chart.key not in pictures:
+                lines += ["", f"{plain(chart.title)}: {NO_PICTURE}."]
+                continue
             lines += ["", f"![{plain(chart.title)}]({PICTURES}/{pictures[chart.key]})"]
             lines += ["", plain(chart.caption)] if chart.caption else []
     lines += ["", "Tables: " + ", ".join(f"[{name}]({TABLES}/{name})" for name in tables), ""]

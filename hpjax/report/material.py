@@ -61,8 +61,17 @@ def studies(tuned: "Tuned") -> dict[str, Trials]:
         if trials is None and "trials" in finding.tables:
             trials = of_table(step, finding.tables["trials"], resolve.objective(tuned.config))
         if trials is not None and trials.records:
-            found[step] = trials
+            found[step] = _evaluated(trials)
     return found
+
+
+def _evaluated(trials: Trials) -> Trials:
+    """Returns a study without the trials that its deadline stopped before they were evaluated: they say nothing."""
+    records = [one for one in trials.records if one.status != "stopped" or math.isfinite(one.objective) or one.curve]
+    if len(records) == len(trials.records):
+        return trials
+    aggregate = "mean" if trials.study is None else trials.study.settings.aggregate
+    return trials._replace(records=records, settings=table.group(records, trials.objective, aggregate))
 
 
 def _of_folder(step: str, path: Path) -> Trials | None:

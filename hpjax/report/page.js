@@ -47,7 +47,7 @@
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 } },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: "@muted", activecolor: "@ink" },
       // A finger that scrolls the page must not zoom.
-      dragmode: touch.matches ? false : "zoom",
+      dragmode: touch.matches ? false : own.meta && own.meta.brush ? "select" : "zoom",
       xaxis: { ...axis, ...own.xaxis, title: { ...own.xaxis.title, standoff: 8, font: { size: 12 } } },
       yaxis: { ...axis, ...own.yaxis, title: { ...own.yaxis.title, standoff: 8, font: { size: 12 } } },
     };
@@ -75,10 +75,12 @@
       displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
       displayModeBar: touch.matches ? false : "hover",
     };
+    // All is drawn anew, what was brushed away too.
+    place.brushes = new Map();
     const first = !drawn.has(place);
     drawn.add(place);
     const done = Plotly.react(place, data, layout, config);
-    return first ? done.then(() => listen(place)) : done;
+    return first ? done.then(() => { listen(place); brushing(place); }) : done;
   }
 
   // The trial that is pointed at, or touched: its curve in front, its settings below.
@@ -103,6 +105,55 @@
     };
     place.on("plotly_hover", show);
     place.on("plotly_click", show);
+  }
+
+  // Dragging along a row leaves the trials that pass there; their lines elsewhere are gaps.
+  function brushing(place) {
+    const chart = charts[place.dataset.chart];
+    if (!chart.layout.meta || !chart.layout.meta.brush) return;
+    const details = place.closest(".panel, .step").querySelector(".details");
+    const lines = chart.data.map((trace, i) => i).filter((i) => chart.data[i].customdata);
+    const rows = chart.layout.yaxis.tickvals;
+    const apply = () => {
+      const known = new Set(), gone = new Set();
+      for (const i of lines) {
+        const { x, y, customdata } = chart.data[i];
+        const passed = new Map();
+        customdata.forEach((number, k) => {
+          known.add(number);
+          const brush = place.brushes.get(y[k]);
+          if (brush && x[k] !== null && x[k] >= brush[0] && x[k] <= brush[1]) {
+            passed.set(number, (passed.get(number) || 0) + 1);
+          }
+        });
+        for (const number of customdata) if ((passed.get(number) || 0) < place.brushes.size) gone.add(number);
+      }
+      const kept = lines.map((i) => chart.data[i].y.map((one, k) => (gone.has(chart.data[i].customdata[k]) ? null : one)));
+      const look = getComputedStyle(document.body);
+      const shapes = [...place.brushes].map(([row, [x0, x1]]) => (
+        { type: "rect", x0, x1, y0: row - 0.12, y1: row + 0.12, fillcolor: "@best", opacity: 0.35, line: { width: 0 } }
+      ));
+      Plotly.update(place, { y: kept }, { shapes: themed(shapes, look), selections: [] }, lines);
+      details.classList.toggle("on", place.brushes.size > 0);
+      details.textContent = place.brushes.size
+        ? `${known.size - gone.size} of ${known.size} settings pass; a double click brings all back.`
+        : "";
+    };
+    place.on("plotly_selected", (event) => {
+      if (!event || !event.range) return;
+      const [x0, x1] = [...event.range.x].sort((one, other) => one - other);
+      const middle = (event.range.y[0] + event.range.y[1]) / 2;
+      const row = rows.reduce((one, other) => (Math.abs(other - middle) < Math.abs(one - middle) ? other : one));
+      place.brushes.set(row, [x0, x1]);
+      apply();
+    });
+    const clear = () => {
+      if (!place.brushes.size) return;
+      place.brushes.clear();
+      apply();
+    };
+    place.on("plotly_doubleclick", clear);
+    place.on("plotly_deselect", clear);
   }
 
   const seen = new IntersectionObserver((entries) => {

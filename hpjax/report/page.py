@@ -135,7 +135,8 @@ def _panel(panel: Panel) -> str:
             else f"<p><b>{text(one.words)}</b><br>{text(one.values)}</p>"
             for one in panel.examples
         )
-        parts.append(f'<h3>The worst examples</h3><div class="examples">{shown}</div>')
+        kind = "examples" if panel.examples[0].picture else "examples rows"
+        parts.append(f'<h3>The worst examples</h3><div class="{kind}">{shown}</div>')
     if panel.said:
         parts.append(f'<p class="caption">{text(panel.said)}</p>')
     if panel.table:

@@ -1,7 +1,8 @@
 """Parallel coordinates: every setting a line through the rows of its hyperparameters, down to what it gave.
 
 The rows lie below each other, so that they have room for their names on a phone; the lines are in groups by rank, which the
-legend shows and hides, and which a few wild values do not flatten.
+legend shows and hides, and which a few wild values do not flatten. Plotly's own picture of this kind has none of that, nor
+says which trial is pointed at; its brushing is done by the page's script.
 """
 
 import math
@@ -57,9 +58,11 @@ def parallel(trials: Trials) -> Chart | None:
         Axis("", labels=tuple(row.name for row in rows), ends=(len(rows) - 0.45, -0.3)),
         tuple(marks),
         labels=tuple(labels),
-        caption="Every line is a setting; a click on the legend shows and hides a group.",
+        caption="Every line is a setting; a click on the legend shows and hides a group. Drag along a row with the mouse to "
+        "keep the settings that pass there, along others to narrow it down; a double click brings all back.",
         height=90 + ROW * len(rows),
         study=trials.step,
+        brush=True,
     )
 
 

@@ -1,6 +1,7 @@
 """The report's pictures as PNG: a study's as a study draws them, the others from their charts."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,20 @@ from hpjax.runfolder import explained
 from hpjax.schedules.draw import save
 from hpjax.study.pictures import against, heat_map, learning_curves
 
+UNITS = 0.1
+"""What a picture takes, at most, in multiples of the time for which a program compiles."""
 
-def draw(charts: list[Chart], studies: dict[str, Trials], folder: Path) -> dict[str, str]:
-    """Writes a PNG of each chart.
+
+def draw(
+    charts: list[Chart], studies: dict[str, Trials], folder: Path, enough: Callable[[float], bool] = lambda units: True
+) -> dict[str, str]:
+    """Writes a PNG of each chart, as far as there is time.
 
     Args:
       charts: what the report shows.
       studies: the trials of each step.
       folder: where they go; made if need be, what else it holds is left.
+      enough: whether there is time for so many units.
 
     Returns:
       The files' names by the charts' keys.
@@ -31,6 +38,9 @@ def draw(charts: list[Chart], studies: dict[str, Trials], folder: Path) -> dict[
         folder.mkdir(exist_ok=True)
     names = {chart.key: re.sub(r"[^A-Za-z0-9_-]", "-", chart.key) + ".png" for chart in charts}
     for chart in charts:
+        if not enough(UNITS):
+            del names[chart.key]
+            continue
         save(_figure(chart, studies.get(chart.study)), str(folder / names[chart.key]))
     return names
 

@@ -10,6 +10,7 @@ from hpjax import build
 from hpjax.batch import Examples
 from hpjax.data import Dataset
 from hpjax.errors import HpjaxError
+from hpjax.report.hard_text import TokenPredictions, predict_tokens
 from hpjax.study.study import Study
 
 MOST = 20_000
@@ -46,18 +47,21 @@ class Predictions(NamedTuple):
         return wrong[np.argsort(-self.surprise[wrong], kind="stable")]
 
 
-def predict(study: Study) -> Predictions | str:
+def predict(study: Study) -> Predictions | TokenPredictions | str:
     """Returns the answers of a study's winner over the test split where the study read it, else over validation.
 
     Returns:
-      The answers, or, where there are none, why: the data are no classification or are not here, no parameters are kept.
+      The answers, or, where there are none, why: the data are neither a classification nor a text or are not here, no
+      parameters are kept.
     """
     try:
         config = study.best_config
         dataset = build.load(config)
+        split = "test" if study.facts.get("test") and dataset.splits["test"][1] else "val"
+        if dataset.task == "language" and dataset.splits[split][1]:
+            return predict_tokens(dataset, split, study)
         if dataset.task != "classification" or dataset.y.ndim != 1:
             return f"the data are a {dataset.task}: no confusion matrix"
-        split = "test" if study.facts.get("test") and dataset.splits["test"][1] else "val"
         return _over(dataset, split, study)
     except HpjaxError as error:
         return f"no predictions: {error}"

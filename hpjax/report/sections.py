@@ -1,12 +1,13 @@
 """What the report has to say of each step: notes, and pictures and tables in panels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from hpjax.recipe.finding import Finding, Table
-from hpjax.report import confirmed, confusion, first_steps, importance, material, searches, timing
+from hpjax.report import confirmed, confusion, first_steps, importance, interactions, material, searches, timing
 from hpjax.report.chart import Chart
-from hpjax.report.confusion import Example
+from hpjax.report.example import Example
+from hpjax.report.hard_text import TokenPredictions, by_position, worst_tokens
 from hpjax.report.material import Trials
 from hpjax.report.parallel import parallel
 from hpjax.report.predictions import predict
@@ -26,6 +27,7 @@ MARKS = (
 )
 
 
+TOKENS = "The tokens that the winner thought least likely, one of each window, behind ▸; before it the text that it saw."
 ALL_RIGHT = "No example is taken for something else: there is no worst one."
 
 
@@ -81,18 +83,30 @@ TITLES = {
 }
 
 
-def sections(tuned: "Tuned", studies: dict[str, Trials]) -> list[Section]:
-    """Returns a section for each step that was made, and one on time and cost."""
+Enough = Callable[[float], bool]
+"""Whether there is time for what takes so many units, multiples of the time for which a program compiles."""
+IMPORTANCE_UNITS, PREDICTIONS_UNITS = 1.0, 1.5
+NO_TIME = "left out, for the budget was over: python -m hpjax.report FOLDER writes this report again with it"
+
+
+def sections(tuned: "Tuned", studies: dict[str, Trials], enough: Enough = lambda units: True) -> list[Section]:
+    """Returns a section for each step that was made, and one on time and cost.
+
+    Args:
+      tuned: what the steps found.
+      studies: their trials.
+      enough: whether there is time for so many units; what there is none for is left out, which the section says.
+    """
     first = first_steps.charts(tuned.findings)
     result = []
     for step, finding in tuned.findings.items():
         panels: list[Panel] = []
         if step in first:
-            panels = [Panel("Pictures", tuple(first[step]))]
+            panels = [Panel("Pictures", tuple(first[step]), finding.tables.get("suggestions"))]
         elif step == "confirm" and step in studies:
-            panels = list(_confirmed(studies[step]))
+            panels = list(_confirmed(studies[step], enough))
         elif step in studies:
-            panels = list(_searched(studies[step]))
+            panels = list(_searched(studies[step], enough))
         elif step == "curves" and studies:
             panels = list(_losses(studies))
         result.append(Section(step, TITLES.get(step, step), finding, tuple(panels)))
@@ -102,28 +116,34 @@ def sections(tuned: "Tuned", studies: dict[str, Trials]) -> list[Section]:
     return result
 
 
-def _searched(trials: Trials) -> Iterator[Panel]:
-    found = importance.importance(trials)
+def _searched(trials: Trials, enough: Enough) -> Iterator[Panel]:
+    found = importance.importance(trials) if enough(IMPORTANCE_UNITS) else importance.Importance({}, NO_TIME)
     if (chart := parallel(trials)) is not None:
         yield Panel("Parallel", (chart,))
     yield Panel("Slices", tuple(searches.slices(trials)), said=MARKS)
-    what = (importance.chart(trials.step, found),) if found.shares else ()
-    charts = tuple(one for one in (surface(trials, found.shares), *what) if one is not None)
-    yield Panel("Importance", charts, said="" if found.shares else f"Importance: {found.said}.")
+    what = [importance.chart(trials.step, found)] if found.shares else []
+    said = "" if found.shares else f"Importance: {found.said}."
+    if found.shares:
+        pairs = interactions.interactions(trials, found.shares)
+        what += [interactions.chart(trials.step, pairs)] if pairs.shares else []
+        said = "" if pairs.shares else f"Interactions: {pairs.said}."
+    yield Panel("Importance", tuple(one for one in (surface(trials, found.shares), *what) if one is not None), said=said)
     if (chart := searches.curves(trials)) is not None:
         yield Panel("Curves", (chart,))
     yield _trials(trials)
 
 
-def _confirmed(trials: Trials) -> Iterator[Panel]:
+def _confirmed(trials: Trials, enough: Enough) -> Iterator[Panel]:
     if (chart := confirmed.side_by_side(trials)) is not None:
         yield Panel("Settings", (chart,), settings_table(trials))
     if (chart := searches.curves(trials)) is not None:
         yield Panel("Curves", (chart,))
     if trials.study is not None and trials.study.kept:
-        found = predict(trials.study)
+        found = predict(trials.study) if enough(PREDICTIONS_UNITS) else f"no predictions: {NO_TIME}"
         if isinstance(found, str):
             yield Panel("Predictions", said=f"{found}.")
+        elif isinstance(found, TokenPredictions):
+            yield Panel("Predictions", (by_position(found),), examples=tuple(worst_tokens(found)), said=TOKENS)
         else:
             examples = tuple(confusion.worst(found))
             yield Panel("Predictions", (confusion.matrix(found),), examples=examples, said="" if examples else ALL_RIGHT)

@@ -1,6 +1,7 @@
 """What a recipe came to, in plain words."""
 
 import shlex
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from hpjax.recipe.finding import Note
@@ -49,9 +50,9 @@ def summary(tuned: "Tuned") -> Summary:
             break
     if sure and "confirm" not in tuned.findings:
         sure.append("not confirmed: one seed each, and the best of many looks better than it is")
-    problems = [(step, note) for step, finding in tuned.findings.items() for note in finding.notes if note.verdict != "ok"]
+    problems = list(_problems(tuned))
     problems.sort(key=lambda one: one[1].verdict != "failed")
-    then = [f"{note.remedy} ({step})" for step, note in problems if note.remedy]
+    then = list(dict.fromkeys(f"{note.remedy} ({step})" for step, note in problems if note.remedy))
     gap = tuned.findings["confirm"].facts.get("difference") if "confirm" in tuned.findings else None
     if gap and not gap[1] > 0:
         then.append("the best settings cannot be told apart: take the one that suits you, or raise --confirm_seeds")
@@ -60,6 +61,17 @@ def summary(tuned: "Tuned") -> Summary:
     )
     config = tuned.config
     return Summary(f"{config.model} on {config.dataset}", stopped, chosen_settings(tuned), sure, problems, then, command)
+
+
+def _problems(tuned: "Tuned") -> Iterator[tuple[str, Note]]:
+    """Yields what is wrong, by step; the steps that were left out together."""
+    left_out = [step for step, finding in tuned.findings.items() if finding.left_out]
+    for step, finding in tuned.findings.items():
+        if not finding.left_out:
+            yield from ((step, note) for note in finding.notes if note.verdict != "ok")
+    if left_out:
+        note = tuned.findings[left_out[0]].notes[0]
+        yield ", ".join(left_out), note
 
 
 def headline(tuned: "Tuned") -> list[str]:

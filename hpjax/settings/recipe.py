@@ -2,20 +2,26 @@
 
 import dataclasses
 
-from hpjax.durations import is_time
-from hpjax.settings.fields import AT_LEAST_2, Lines, setting
+from hpjax.durations import is_time, seconds
+from hpjax.settings.fields import AT_LEAST_2, Domain, Lines, setting
 
 STEPS = ("initial", "gradient", "overfit", "lr", "batch", "coarse", "refine", "confirm", "curves")
 """The steps of the recipe, in their order."""
+
+
+LEAST_SECONDS = 20
+"""The smallest budget: starting up, the first step and the report take that long."""
+LONG_ENOUGH: Domain = (
+    lambda v: is_time(v) and seconds(v) >= LEAST_SECONDS,
+    f"a time of at least {LEAST_SECONDS}s: 90s, 10min or 2h",
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class RecipeSettings:
     """Settings of `hpjax.tune`, beside those of the trials."""
 
-    budget: str = setting(
-        "5min", "how long all of it may take: 90s, 10min or 2h", (is_time, "a time: 90s, 10min or 2h"), main=True
-    )
+    budget: str = setting("5min", "how long all of it may take: 90s, 10min or 2h", LONG_ENOUGH, main=True)
     steps: tuple[str, ...] = setting(
         STEPS,
         "steps to make: " + ", ".join(STEPS),

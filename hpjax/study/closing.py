@@ -27,9 +27,47 @@ def close(folder: StudyFolder, parts: Setup, engine: Engine, view: StudyView) ->
       engine: its engine, at the end.
       view: the screen.
     """
+    facts, best = _table(folder, parts, engine)
+    if best is not None:
+        facts |= _winner(folder, parts, engine, best)
+    view.say("drawing the pictures")
+    scales = {name: parts.space.scale(name) for name in parts.space.names}
+    tried = table.group(engine.records, parts.objective, parts.study.aggregate)
+    pictures.draw_all(engine.records, tried, parts.objective, scales, folder.path / PICTURES)
+    return facts
+
+
+def brief(folder: StudyFolder, parts: Setup, engine: Engine, view: StudyView, *, test: bool) -> dict[str, Any]:
+    """Does what `close` does, but trains nothing again and draws nothing.
+
+    Args:
+      folder: the study's folder.
+      parts: its parts.
+      engine: its engine, at the end.
+      view: the screen.
+      test: whether the test split is read, with the parameters that are kept of each of the best setting's trials.
+    """
+    facts, best = _table(folder, parts, engine)
+    if best is None:
+        return facts
+    record = _write_best(folder, parts, engine, best)
+    kept_ones = engine.kept.best
+    # Who looks for the winner's parameters looks at the first that are kept.
+    facts["kept"] = [record.number, *(n for n in kept_ones if n != record.number)] if record.number in kept_ones else []
+    facts["best"] = {"setting": best.setting, "trial": record.number, "value": best.value}
+    measured = [number for number in best.numbers if number in kept_ones]
+    if test and measured and parts.dataset.splits["test"][1] > 0:
+        view.say("reading the test split")
+        found = winner.over_test(engine.group(record.number), [kept_ones[n] for n in measured], parts.dataset)
+        facts["test_of_trials"] = dict(zip(map(str, measured), found, strict=True))
+        facts["test"] = facts["test_of_trials"].get(str(record.number), {})
+    return facts
+
+
+def _table(folder: StudyFolder, parts: Setup, engine: Engine) -> tuple[dict[str, Any], SettingSummary | None]:
+    """Writes the table; returns what metadata.json says of any study that has ended, and the best setting."""
     records, objective = engine.records, parts.objective
-    names = (*parts.space.names, *parts.space.replicated)
-    table.write_csv(folder.path / TABLE, records, objective, names)
+    table.write_csv(folder.path / TABLE, records, objective, (*parts.space.names, *parts.space.replicated))
     tried = table.group(records, objective, parts.study.aggregate)
     best = table.best(tried, objective)
     facts: dict[str, Any] = {
@@ -41,23 +79,14 @@ def close(folder: StudyFolder, parts: Setup, engine: Engine, view: StudyView) ->
         "kept": list(engine.kept.best),
     }
     if best is not None:
-        facts |= _winner(folder, parts, engine, best)
         facts["edges"] = parts.space.edges(best.values, [one.values for one in tried])
-    view.say("drawing the pictures")
-    scales = {name: parts.space.scale(name) for name in parts.space.names}
-    pictures.draw_all(records, tried, objective, scales, folder.path / PICTURES)
-    return facts
+    return facts, best
 
 
 def _winner(folder: RunFolder, parts: Setup, engine: Engine, best: SettingSummary) -> dict[str, Any]:
     """Writes best.flags and trains the winner again."""
-    record = best_trial([engine.records[number] for number in best.numbers], parts.objective)
+    record = _write_best(folder, parts, engine, best)
     plan = engine.plan(record.number)
-    header = [
-        f"the best of {len(engine.records)} trials: {parts.objective.name} {record.objective!r} (trial {record.number})",
-        "python -m hpjax.train --flagfile=THIS_FILE --run_dir=NEW_FOLDER",
-    ]
-    folder.write(BEST, flags.to_flagfile(plan.config.replace(lane_devices=_lane_devices(parts.layout)), header))
     found = winner.again(engine.group(record.number), plan, record, parts.objective, parts.dataset)
     others = [number for number in engine.kept.best if number != record.number]
     if record.number not in engine.kept.best:
@@ -69,6 +98,18 @@ def _winner(folder: RunFolder, parts: Setup, engine: Engine, best: SettingSummar
         "repeats": found.repeats,
         "test": found.test,
     }
+
+
+def _write_best(folder: RunFolder, parts: Setup, engine: Engine, best: SettingSummary) -> TrialRecord:
+    """Writes best.flags; returns the trial that it repeats."""
+    record = best_trial([engine.records[number] for number in best.numbers], parts.objective)
+    header = [
+        f"the best of {len(engine.records)} trials: {parts.objective.name} {record.objective!r} (trial {record.number})",
+        "python -m hpjax.train --flagfile=THIS_FILE --run_dir=NEW_FOLDER",
+    ]
+    config = engine.plan(record.number).config
+    folder.write(BEST, flags.to_flagfile(config.replace(lane_devices=_lane_devices(parts.layout)), header))
+    return record
 
 
 def _lane_devices(layout: Layout) -> int:

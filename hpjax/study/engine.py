@@ -107,6 +107,13 @@ class Engine:
             self.pending = issued
             yield self._taken()
 
+    def cut(self) -> list[TrialRecord]:
+        """Ends the study here: what has not come to its end counts as stopped; returns the trials that this changed."""
+        for unit in sorted({record.setting for record in self.records if record.status not in ENDED}):
+            self._stop(self.units.numbers(unit))
+        self.pending = None
+        return self._taken()
+
     def group(self, number: int) -> Group:
         """Returns the first wave of a trial's compile group, which is made where there is none yet."""
         plan = self.plan(number)

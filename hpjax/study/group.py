@@ -249,6 +249,17 @@ class Group:
         starts, sizes = np.array([split] * len(own) if split else own, np.int32).T
         return self.program.evaluate(self.states, self._examples, starts, sizes)
 
+    def measure(self, results: Sequence[Any], split: tuple[int, int]) -> list[dict[str, np.ndarray]]:
+        """Returns what kept results (`Trial.result`, NumPy) measure over a split, as many at once as there are lanes."""
+        lanes, found = len(self.slots), []
+        for first in range(0, len(results), lanes):
+            some = list(results[first : first + lanes])
+            some += [some[-1]] * (lanes - len(some))
+            stacked = jax.tree.map(lambda *of_lanes: np.stack(of_lanes), *some)
+            measured = jax.device_get(self.program.measure(stacked, self._examples, *split))
+            found += [{name: value[lane] for name, value in measured.items()} for lane in range(lanes)]
+        return found[: len(results)]
+
     def remove(self, number: int) -> None:
         """Takes a trial out of its lane, or out of the queue; in the middle of a round it leaves at the round's end.
 

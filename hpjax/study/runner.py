@@ -27,6 +27,10 @@ SAVE_SHARE = 0.01
 """Seconds to the first checkpoint and, later, from one to the next; more where one takes a larger share of them."""
 
 
+ENOUGH = "enough"
+"""What a callback returns to end a study where it is: its trials that have not come to their end count as stopped."""
+
+
 class Writer:
     """Writes what happens to a study's trials: into its journal, and for TensorBoard."""
 
@@ -70,7 +74,7 @@ def train(
       folder: its folder.
       view: the screen.
       leave_at_second: whether a second Ctrl-C ends the process at once.
-      callback: called after each look; True stops the study, as a signal does.
+      callback: called after each look; True stops the study, as a signal does, and `ENOUGH` ends it where it is.
 
     Returns:
       The engine, and whether all trials have ended.
@@ -131,8 +135,12 @@ def train(
                 _save(engine, checkpoints, journal, number, setup)
                 saved = time.monotonic()
                 cost = saved - before
-            if callback(engine) is True and _ended(engine) < setup.trials:
+            asked = callback(engine)
+            if asked is True and _ended(engine) < setup.trials:
                 stopped = True
+                break
+            if asked == ENOUGH:
+                writer.write(engine.cut())
                 break
         if interrupt.signal is not None or stopped:
             if engine.records:

@@ -19,11 +19,13 @@ from hpjax.study import runner as runner_lib
 from hpjax.study.begin import SEARCH, begin, open_folder, study_config
 from hpjax.study.engine import Engine
 from hpjax.study.export import export
-from hpjax.study.folder import BEST, JOURNAL
+from hpjax.study.folder import BEST, JOURNAL, StudyFolder
 from hpjax.study.records import SettingSummary, TrialRecord
 from hpjax.study.screen import StudyView
 from hpjax.study.searched import of_space
 from hpjax.study.space import Space
+
+Close = Callable[[StudyFolder, setup.Setup, Engine, StudyView], dict[str, Any]]
 
 
 class Study:
@@ -210,15 +212,17 @@ def run(
     *,
     leave_at_second: bool = False,
     callback: Callable[[Study], Any] | None = None,
+    close: Close = closing.close,
     data: Dataset | None = None,
 ) -> Study:
     """Trains a study of two configs; see `run_sweep`.
 
     Args:
       config: what the trials have in common.
-      settings: the study's settings.
+      settings: the study's.
       leave_at_second: whether a second Ctrl-C ends the process at once.
-      callback: see `run_sweep`.
+      callback: see `run_sweep`; it may also return `runner.ENOUGH`.
+      close: makes of a study that has ended what it leaves behind, and what its metadata says of it.
       data: the data set, where it is in memory already.
     """
     parts = setup.make(config, settings, data=data)
@@ -249,7 +253,7 @@ def run(
             engine, ended = runner_lib.train(parts, folder, view, leave_at_second=leave_at_second, callback=look)
             if not ended:
                 return Study(folder.path, parts.base, parts.study, engine.records)
-            facts = closing.close(folder, parts, engine, view)
+            facts = close(folder, parts, engine, view)
             folder.update_metadata(status="done", error=None, **facts)
         study = Study(folder.path, parts.base, parts.study, engine.records)
         _copied(study, parts, view)

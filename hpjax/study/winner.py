@@ -1,6 +1,7 @@
 """The winner of a study, trained once more by itself: the check that it repeats, and the test split."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -61,6 +62,19 @@ def again(group: Group, plan: Plan, record: TrialRecord, objective: Objective, d
         )
         test = {f"test/{name}": value for name, value in finished.items() if math.isfinite(value)}
     return Winner(repeats, test, Results(results).of(lane))
+
+
+def over_test(group: Group, results: Sequence[Any], dataset: Dataset) -> list[dict[str, float]]:
+    """Returns loss and metrics over the test split by name, of each of some kept results.
+
+    Args:
+      group: a compile group of their trials.
+      results: what `Trial.result` gave, NumPy.
+      dataset: the data.
+    """
+    split = dataset.splits["test"]
+    rows = [evaluation.finish(one, split[1], dataset.target_scale)[0] for one in group.measure(results, split)]
+    return [{f"test/{name}": value for name, value in row.items() if math.isfinite(value)} for row in rows]
 
 
 def _same(one: float, other: float) -> bool:

@@ -1,0 +1,31 @@
+"""What the config had before the recipe chose anything, as far as the searches need it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hpjax import resolve
+from hpjax.recipe.context import Context
+from hpjax.study import table
+from hpjax.study.plan import OFF_AT_ZERO
+
+
+def full_length(context: Context) -> int:
+    """Returns the steps of a whole run."""
+    return resolve.lengths(context.config, context.dataset.splits["train"][1])[0].train_steps
+
+
+def asked_values(context: Context, space: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the values of what is searched that the config had before the recipe chose any; empty if it has not all."""
+    asked = context.asked or context.config
+    values = {name: getattr(asked, name) for name in space if name not in table.SEED_LIKE}
+    if "warmup" in values:
+        values["warmup"] = warmup_share(context)
+    # A rate that is 0 makes a program of its own, without that part: it is no place of the space.
+    off = any(values.get(name) == 0 for name in OFF_AT_ZERO)
+    return {} if off or any(value is None for value in values.values()) else values
+
+
+def warmup_share(context: Context) -> str:
+    """Returns the warmup that the config had as a share of a whole run, which it is in short runs, too."""
+    lengths = resolve.lengths(context.asked or context.config, context.dataset.splits["train"][1])[0]
+    return f"{100 * lengths.warmup_share:.4g}%"
