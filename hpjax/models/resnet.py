@@ -72,17 +72,19 @@ class Block(Parts):
         features = 4 * self.channels if self.bottleneck else self.channels
         first, *rest = ((1, 1), (3, self.stride), (1, 1)) if self.bottleneck else ((3, self.stride), (3, 1))
         bias = not self.norm.shifts
-        y = self.norm.layer()(self.conv(self.channels, *first, bias=bias)(x), training)
+        y = self.norm.layer()(self.conv(self.channels, *first, bias=bias)(x), training, activation=self.activation)
         for size, stride in rest[:-1]:
-            y = self.norm.layer()(self.conv(self.channels, size, stride, bias=bias)(self.activate(y)), training)
+            y = self.norm.layer()(self.conv(self.channels, size, stride, bias=bias)(y), training, activation=self.activation)
         zero = self.zero_init_last
         # Without norm there is no scale that could be zero: the last kernel is.
-        y = self.conv(features, *rest[-1], bias=bias, zero=zero and not self.norm.shifts)(self.activate(y))
-        y = StochasticDepth(self.share)(self.norm.layer(zero=zero)(y, training), training)
+        y = self.conv(features, *rest[-1], bias=bias, zero=zero and not self.norm.shifts)(y)
+        last, drop = self.norm.layer(zero=zero), StochasticDepth(self.share)
         if x.shape != y.shape:
             x = self.conv(features, 1, self.stride, bias=bias)(x)
             x = self.norm.layer()(x, training)
-        return self.activate(y + x)
+        if drop.drops(training):
+            return self.activate(drop(last(y, training), training) + x)
+        return last(y, training, x, self.activation)
 
 
 class WideBlock(Parts):
@@ -102,11 +104,11 @@ class WideBlock(Parts):
     def __call__(self, x: jax.Array, training: Training | None) -> jax.Array:
         """Returns float32 [batch, height / stride, width / stride, channels]."""
         bias = not self.norm.shifts
-        y = self.activate(self.norm.layer()(x, training))
+        y = self.norm.layer()(x, training, activation=self.activation)
         if x.shape[-1] != self.channels or self.stride != 1:
             x = self.conv(self.channels, 1, self.stride)(y)
         y = self.conv(self.channels, 3, self.stride, bias=bias)(y)
-        y = Dropout()(self.activate(self.norm.layer()(y, training)), training)
+        y = Dropout()(self.norm.layer()(y, training, activation=self.activation), training)
         y = self.conv(self.channels, bias=bias, zero=self.zero_init_last)(y)
         return x + StochasticDepth(self.share)(y, training)
 
@@ -139,7 +141,7 @@ class ResNet(Parts):
         wide, bias = self.kind == "wide", not self.norm.shifts
         x = self.conv(self.stem_channels, *((7, 2) if self.imagenet_stem else (3, 1)), bias=bias)(x)
         if not wide:
-            x = self.activate(self.norm.layer()(x, training))
+            x = self.norm.layer()(x, training, activation=self.activation)
         if self.imagenet_stem:
             x = max_pool(x, 3, 2, 1)
         number, blocks = 0, sum(self.stages)
@@ -153,7 +155,7 @@ class ResNet(Parts):
                 else:
                     x = Block(*parts, channels, stride, self.kind == "bottleneck", share)(x, training)
         if wide:
-            x = self.activate(self.norm.layer()(x, training))
+            x = self.norm.layer()(x, training, activation=self.activation)
         return Dense(self.outputs, kernel_init=self.kernel_init)(x.mean(axis=(1, 2)))
 
 
