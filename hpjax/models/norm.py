@@ -78,36 +78,39 @@ class Norm(nn.Module):
         training: Training | None = None,
         residual: jax.Array | None = None,
         activation: str = "none",
-    ) -> jax.Array:
-        """Returns the activation of the norm of x and `residual` together.
+        twice: bool = False,
+    ) -> Any:
+        """Returns the activation of the norm of x and `residual` together, float [batch, ..., channels].
 
         Args:
           x: float [batch, ..., channels].
           training: None at evaluation.
           residual: added to the norm, shaped as x; None adds nothing.
           activation: a name in `ACTIVATIONS`.
+          twice: whether it is given as a pair, for two layers that use it; see `ops.batch_norm`.
         """
         if self.kind not in KINDS:
             raise errors.unknown("norm", self.kind, KINDS)
         if self.kind == "none":
-            return _finished(x, residual, activation)
+            return _finished(x, residual, activation, twice)
         channels = x.shape[-1]
         start = nn.initializers.zeros_init() if self.zero else nn.initializers.ones_init()
         scale = self.param("scale", start, (channels,))
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
         if self.kind in ("batch", "frozen_batch"):
-            return self._batch(x, training, scale, bias, residual, activation)
+            return self._batch(x, training, scale, bias, residual, activation, twice)
         mean, variance = moments(x, (x.ndim - 1,)) if self.kind == "layer" else self._group(x)
-        return _finished(scaled(x, mean, variance, scale, bias, self.epsilon), residual, activation)
+        return _finished(scaled(x, mean, variance, scale, bias, self.epsilon), residual, activation, twice)
 
-    def _batch(self, x: jax.Array, training: Training | None, *rest: Any) -> jax.Array:
-        *operands, activation = rest
+    def _batch(self, x: jax.Array, training: Training | None, *rest: Any) -> Any:
+        *operands, activation, twice = rest
         average = self.variable("batch_stats", "mean", jnp.zeros, x.shape[-1:], jnp.float32)
         spread = self.variable("batch_stats", "var", jnp.ones, x.shape[-1:], jnp.float32)
         how = {"activation": activation, "epsilon": self.epsilon}
         if training is None or self.kind == "frozen_batch":
-            return normalise(x, average.value, spread.value, *operands, **how)
-        y, mean, variance = batch_norm(x, *operands, axis_name=training.data_axis, **how)
+            y = normalise(x, average.value, spread.value, *operands, **how)
+            return (y, y) if twice else y
+        y, mean, variance = batch_norm(x, *operands, axis_name=training.data_axis, twice=twice, **how)
         if self.is_mutable_collection("batch_stats"):
             for kept, new in ((average, mean), (spread, variance)):
                 kept.value = self.momentum * kept.value + (1.0 - self.momentum) * new.astype(kept.value.dtype)
@@ -122,5 +125,6 @@ class Norm(nn.Module):
         return tuple(jnp.repeat(m.reshape(*places, groups), channels // groups, axis=-1) for m in of_groups)  # type: ignore
 
 
-def _finished(y: jax.Array, residual: jax.Array | None, activation: str) -> jax.Array:
-    return activate(activation, y if residual is None else y + residual)
+def _finished(y: jax.Array, residual: jax.Array | None, activation: str, twice: bool) -> Any:
+    y = activate(activation, y if residual is None else y + residual)
+    return (y, y) if twice else y

@@ -22,7 +22,8 @@ def batch_norm(
     activation: str = "none",
     epsilon: float = EPSILON,
     axis_name: str | None = None,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+    twice: bool = False,
+) -> tuple[Any, jax.Array, jax.Array]:
     """Returns `activation(norm(x) * scale + bias + residual)`, the norm over all axes but the last, and its moments.
 
     Args:
@@ -33,10 +34,11 @@ def batch_norm(
       activation: a name in `ACTIVATIONS`.
       epsilon: added to the variance.
       axis_name: name of the mapped axis over which x is sharded, in equal parts; None if it is not.
+      twice: whether the result is given twice, for two that use it: their cotangents then need no pass to be added.
 
     Returns:
-      float, shaped as x; mean and variance (divided by n) of each channel, over all shards, float32 at least [channels],
-      through which no gradient goes.
+      float, shaped as x, or a pair of it; mean and variance (divided by n) of each channel, over all shards, float32 at
+      least [channels], through which no gradient goes.
 
     Raises:
       ValueError: the shapes do not fit.
@@ -46,14 +48,15 @@ def batch_norm(
     _check(x, residual, scale=scale, bias=bias)
     if native.used(x, scale, bias, residual):
         inside = activation in native_batch_norm.ACTIVATIONS
-        how = (epsilon, inside and activation == "relu", axis_name)
-        y, mean, variance = native_batch_norm.batch_norm(_rows(x), scale, bias, _rows(residual), *how)
-        y = y.reshape(x.shape)
-        return y if inside else activate(activation, y), lax.stop_gradient(mean), lax.stop_gradient(variance)
+        how = native_batch_norm.How(epsilon, inside and activation == "relu", inside and twice, axis_name)
+        ys, mean, variance = native_batch_norm.batch_norm(_rows(x), scale, bias, _rows(residual), how)
+        ys = [y.reshape(x.shape) if inside else activate(activation, y.reshape(x.shape)) for y in ys]
+        return (ys[0], ys[-1]) if twice else ys[0], lax.stop_gradient(mean), lax.stop_gradient(variance)
     mean, variance = moments(x, tuple(range(x.ndim - 1)), axis_name)
     y = scaled(x, mean, variance, scale, bias, epsilon)
     kept = [lax.stop_gradient(moment).reshape(scale.shape) for moment in (mean, variance)]
-    return _finished(y, residual, activation), kept[0], kept[1]
+    y = _finished(y, residual, activation)
+    return (y, y) if twice else y, kept[0], kept[1]
 
 
 def normalise(

@@ -5,7 +5,7 @@ batch, then once more for that of x. Of a batch that is sharded the moments and 
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,24 @@ ACTIVATIONS = ("none", "relu")
 """What the kernels apply themselves."""
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
-def batch_norm(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, residual: Any, epsilon: float, relu: bool, axis_name: str | None
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+class How(NamedTuple):
+    """What is static of a batch norm.
+
+    Attributes:
+      epsilon: added to the variance.
+      relu: whether what comes out goes through relu.
+      twice: whether the result is given twice, for two that use it.
+      axis_name: of the mapped axis over which the rows are sharded, or None.
+    """
+
+    epsilon: float
+    relu: bool
+    twice: bool
+    axis_name: str | None
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def batch_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, residual: Any, how: How) -> tuple[Any, jax.Array, jax.Array]:
     """Returns `ops.batch_norm` of float32 arrays that `native.used` accepts.
 
     Args:
@@ -30,28 +44,24 @@ def batch_norm(
       scale: float32 [channels].
       bias: float32 [channels].
       residual: float32 [rows, channels], or [0] for none.
-      epsilon: added to the variance.
-      relu: whether what comes out goes through relu.
-      axis_name: of the mapped axis over which the rows are sharded, or None.
+      how: the rest.
 
     Returns:
-      float32 [rows, channels], and mean and variance, float32 [channels], through which no gradient goes.
+      One or two float32 [rows, channels], in a tuple; mean and variance, float32 [channels], through which no gradient goes.
     """
-    y, mean, variance, _ = _run(x, scale, bias, residual, epsilon, relu, axis_name)
-    return y, mean, variance
+    y, mean, variance, _ = _run(x, scale, bias, residual, how)
+    return (y,) * (1 + how.twice), mean, variance
 
 
-def _run(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, residual: Any, epsilon: float, relu: bool, axis_name: str | None
-) -> tuple[jax.Array, ...]:
+def _run(x: jax.Array, scale: jax.Array, bias: jax.Array, residual: Any, how: How) -> tuple[jax.Array, ...]:
     channels = native.floats(x.shape[1])
     mean, variance = native.call("hpjax_batch_moments", (channels, channels), x)
-    if axis_name is not None:
+    if how.axis_name is not None:
         own = mean
-        mean = lax.pmean(own, axis_name)
-        variance = lax.pmean(variance + jnp.square(own - mean), axis_name)
-    inverse = lax.rsqrt(variance + epsilon)
-    return _apply(x, mean, inverse * scale, bias, residual, relu), mean, variance, inverse
+        mean = lax.pmean(own, how.axis_name)
+        variance = lax.pmean(variance + jnp.square(own - mean), how.axis_name)
+    inverse = lax.rsqrt(variance + how.epsilon)
+    return _apply(x, mean, inverse * scale, bias, residual, how.relu), mean, variance, inverse
 
 
 def _apply(x: jax.Array, mean: jax.Array, factor: jax.Array, bias: jax.Array, residual: Any, relu: bool) -> jax.Array:
@@ -59,23 +69,21 @@ def _apply(x: jax.Array, mean: jax.Array, factor: jax.Array, bias: jax.Array, re
     return y  # type: ignore[no-any-return]
 
 
-def _forward(x: jax.Array, scale: jax.Array, bias: jax.Array, residual: Any, *static: Any) -> tuple[Any, Any]:
-    y, mean, variance, inverse = _run(x, scale, bias, residual, *static)
-    _, relu, _ = static
+def _forward(x: jax.Array, scale: jax.Array, bias: jax.Array, residual: Any, how: How) -> tuple[Any, Any]:
+    y, mean, variance, inverse = _run(x, scale, bias, residual, how)
     # Without a residual x says where relu let something through, and has to be read anyway.
-    decides = y if relu and residual.size else _NONE
-    return (y, mean, variance), (x, mean, inverse, scale, bias, decides, residual.size > 0)
+    decides = y if how.relu and residual.size else _NONE
+    return ((y,) * (1 + how.twice), mean, variance), (x, mean, inverse, scale, bias, decides, residual.size > 0)
 
 
-def _backward(epsilon: float, relu: bool, axis_name: str | None, kept: Any, cotangents: Any) -> tuple[Any, ...]:
-    del epsilon
+def _backward(how: How, kept: Any, cotangents: Any) -> tuple[Any, ...]:
     x, mean, inverse, scale, bias, decides, added = kept
-    factor = inverse * scale
-    total, product, inner, masked = _sums(x, mean, factor, bias, decides, cotangents[0], relu, added)
+    vectors = (mean, inverse * scale, bias)
+    total, product, inner, masked = _sums(x, *vectors, decides, cotangents[0], how.relu, added)
     shift, slope = total / x.shape[0], jnp.square(inverse) * product / x.shape[0]
-    if axis_name is not None:
-        shift, slope = lax.pmean((shift, slope), axis_name)
-    to_x = _to_x(x, mean, factor, bias, shift, slope, inner, masked)
+    if how.axis_name is not None:
+        shift, slope = lax.pmean((shift, slope), how.axis_name)
+    to_x = _to_x(x, *vectors, shift, slope, inner, masked)
     return to_x, inverse * product, total, inner if added else _NONE
 
 
@@ -83,19 +91,31 @@ batch_norm.defvjp(_forward, _backward)
 
 
 def _sums(
-    x: jax.Array, mean: jax.Array, factor: jax.Array, bias: jax.Array, y: Any, cotangent: jax.Array, relu: bool, added: bool
+    x: jax.Array,
+    mean: jax.Array,
+    factor: jax.Array,
+    bias: jax.Array,
+    y: Any,
+    cotangents: tuple[jax.Array, ...],
+    relu: bool,
+    added: bool,
 ) -> tuple[jax.Array, jax.Array, jax.Array, bool]:
-    """Returns the sums over the rows, and a cotangent with whether relu is still to be taken into account in it."""
-    kept = relu and added
+    """Returns the sums over the rows, and a cotangent with whether relu is still to be taken into account in it.
+
+    It is written where it is needed more than once: as a residual's, and where it is the sum of two.
+    """
+    first, *other = cotangents
+    kept = bool(other) or (relu and added)
     channels, inner = native.floats(x.shape[1]), native.floats(*(x.shape if kept else (0,)))
-    operands: Any = (x, mean, factor, bias, y, cotangent, _NONE)
+    operands: Any = (x, mean, factor, bias, y, first, other[0] if other else _NONE)
     total, product, before = native.call("hpjax_batch_norm_sums", (channels, channels, inner), *operands, relu=relu)
-    return total, product, before if kept else cotangent, relu and not kept
+    return total, product, before if kept else first, relu and not kept
 
 
 def _to_x(*operands: Any) -> jax.Array:
     *arrays, cotangent, masked = operands
     results = (native.floats(*cotangent.shape),)
+    # Not in place: XLA copies the operand then, though nothing else needs it.
     (to_x,) = native.call("hpjax_batch_norm_gradient", results, *arrays, cotangent, relu=masked)
     return to_x  # type: ignore[no-any-return]
 
@@ -115,7 +135,7 @@ def _normalise_forward(
 
 def _normalise_backward(relu: bool, kept: Any, cotangent: jax.Array) -> tuple[Any, ...]:
     x, mean, factor, bias, decides, added = kept
-    total, product, inner, masked = _sums(x, mean, factor, bias, decides, cotangent, relu, added)
+    total, product, inner, masked = _sums(x, mean, factor, bias, decides, (cotangent,), relu, added)
     to_x = _to_x(x, mean, factor, bias, _NONE, _NONE, inner, masked)
     return to_x, -factor * total, product, total, inner if added else _NONE
 
