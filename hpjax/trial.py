@@ -250,10 +250,15 @@ class Trial:
         Returns:
           Arrays by name, exact over the whole split; 0 for an empty one.
         """
-        return self.measured(self.result(state), examples, start, size)
+        return self.measured(self.result(state), examples, start, size, most)
 
     def measured(
-        self, result: dict[str, Any], examples: Examples, start: jax.Array, size: jax.Array
+        self,
+        result: dict[str, Any],
+        examples: Examples,
+        start: jax.Array,
+        size: jax.Array,
+        most: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
         """Returns what `evaluate` does, of what was kept of a trial: what `result` gave."""
         variables = {"params": result["params"], **result["collections"]}

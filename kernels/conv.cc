@@ -52,7 +52,7 @@ static ffi::Error forward(Array x, Array kernel, Array bias, Result y, ffi::Resu
   }
   if (!wrong.empty()) return refused("conv: " + described(x, kernel) + ", result " + shape(*y) + ": " + wrong + " do not fit");
   c.x = x.typed_data(), c.kernel = kernel.typed_data(), c.bias = data_or_null(bias);
-  c.y = y->typed_data(), c.ties = data_or_null(*ties);
+  c.y = fresh(y), c.ties = data_or_null(*ties);
   operators().conv_forward(c);
   return ffi::Error::Success();
 }
@@ -74,7 +74,7 @@ static ffi::Error backward(Array x, Array kernel, Array y, Bytes ties, Array cot
   if (!wrong.empty()) return refused("conv gradient: " + described(x, kernel) + ", cotangent " + shape(cotangent) + ": " + wrong + " do not fit");
   c.x = x.typed_data(), c.kernel = kernel.typed_data(), c.y = y.typed_data(), c.ties = ties.typed_data();
   c.cotangent = cotangent.typed_data();
-  c.to_x = data_or_null(*to_x), c.to_kernel = data_or_null(*to_kernel), c.to_bias = data_or_null(*to_bias);
+  c.to_x = fresh_or_null(to_x), c.to_kernel = data_or_null(*to_kernel), c.to_bias = data_or_null(*to_bias);
   operators().conv_backward(c);
   return ffi::Error::Success();
 }

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "operators.h"
+#include "pages.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace hpjax {
@@ -34,6 +35,13 @@ template <class Buffer>
 auto data_or_null(Buffer& buffer) -> decltype(buffer.typed_data()) {
   return buffer.element_count() == 0 ? nullptr : buffer.typed_data();
 }
+
+// A result that a handler writes first, all of it.
+inline float* fresh(Result& result) {
+  in_large_pages(result->typed_data(), result->size_bytes());
+  return result->typed_data();
+}
+inline float* fresh_or_null(Result& result) { return result->element_count() == 0 ? nullptr : fresh(result); }
 
 inline ffi::Error refused(const std::string& what) { return ffi::Error::InvalidArgument("hpjax: " + what); }
 

@@ -16,6 +16,10 @@ XLA_FFI_Error* hpjax_attention(XLA_FFI_CallFrame*);
 XLA_FFI_Error* hpjax_attention_gradient(XLA_FFI_CallFrame*);
 XLA_FFI_Error* hpjax_norm(XLA_FFI_CallFrame*);
 XLA_FFI_Error* hpjax_norm_gradient(XLA_FFI_CallFrame*);
+XLA_FFI_Error* hpjax_batch_moments(XLA_FFI_CallFrame*);
+XLA_FFI_Error* hpjax_batch_norm(XLA_FFI_CallFrame*);
+XLA_FFI_Error* hpjax_batch_norm_sums(XLA_FFI_CallFrame*);
+XLA_FFI_Error* hpjax_batch_norm_gradient(XLA_FFI_CallFrame*);
 XLA_FFI_Error* hpjax_perceptron(XLA_FFI_CallFrame*);
 XLA_FFI_Error* hpjax_perceptron_gradient(XLA_FFI_CallFrame*);
 }
@@ -33,6 +37,10 @@ NB_MODULE(_kernels, m) {
     add("hpjax_attention_gradient", hpjax_attention_gradient);
     add("hpjax_norm", hpjax_norm);
     add("hpjax_norm_gradient", hpjax_norm_gradient);
+    add("hpjax_batch_moments", hpjax_batch_moments);
+    add("hpjax_batch_norm", hpjax_batch_norm);
+    add("hpjax_batch_norm_sums", hpjax_batch_norm_sums);
+    add("hpjax_batch_norm_gradient", hpjax_batch_norm_gradient);
     add("hpjax_perceptron", hpjax_perceptron);
     add("hpjax_perceptron_gradient", hpjax_perceptron_gradient);
     return found;

@@ -89,6 +89,43 @@ struct NormBackward {
   float *to_x, *to_scale, *to_bias;
 };
 
+// Batch norm of x [rows, channels]; what has no rank given is [channels].
+struct BatchNorm {
+  int64_t rows, channels;
+  const float* x;
+};
+
+struct BatchMoments : BatchNorm {
+  float *mean, *variance;  // the variance divided by the number of rows
+};
+
+// y = (x - mean) factor + bias + residual, through relu where asked for.
+struct BatchApply : BatchNorm {
+  bool relu;
+  const float *mean, *factor, *bias;
+  const float* residual;  // [rows, channels], or null
+  float* y;
+};
+
+// Sums over the rows of the cotangent before relu, and of its products with x - mean.
+struct BatchSums : BatchNorm {
+  bool relu;
+  const float *mean, *factor, *bias;
+  const float* y;                  // [rows, channels], by which relu's gradient goes; or null where x says as much
+  const float *cotangent, *other;  // [rows, channels]; other: added to it, or null
+  float *sum, *product;
+  float* inner;  // [rows, channels]: the cotangent before relu; or null
+};
+
+// to_x = factor (cotangent before relu - shift - (x - mean) slope).
+struct BatchBackward : BatchNorm {
+  bool relu;  // x says where it let something through
+  const float *mean, *factor, *bias;
+  const float *shift, *slope;  // or both null
+  const float* cotangent;
+  float* to_x;
+};
+
 // y [rows, outputs] = activation(x kernel + bias) out_kernel + out_bias.
 struct Perceptron {
   int64_t rows, inputs, hidden, outputs;
@@ -172,6 +209,10 @@ struct Operators {
   void (*attention_backward)(const AttentionBackward&);
   void (*norm_forward)(const NormForward&);
   void (*norm_backward)(const NormBackward&);
+  void (*batch_moments)(const BatchMoments&);
+  void (*batch_apply)(const BatchApply&);
+  void (*batch_sums)(const BatchSums&);
+  void (*batch_backward)(const BatchBackward&);
   void (*perceptron_forward)(const PerceptronForward&);
   void (*perceptron_backward)(const PerceptronBackward&);
 };

@@ -19,7 +19,7 @@ OPTIMISED = {
     f"test_{name}"
     for name in (
         *("identity", "lanes", "share_batches", "study_engine", "study_mesh", "resume", "trial", "order"),
-        *("ops", "native", "bf16", "native_blocks", "native_training", "norms", "losses", "metrics"),
+        *("ops", "native", "bf16", "native_blocks", "native_batch_norm", "native_training", "norms", "losses", "metrics"),
         *("schedules", "schedules_registered", "schedules_create"),
         *("schedules_plateau", "optimizers", "optimizers_conformance", "optimizers_parts", "sequence_models"),
     )

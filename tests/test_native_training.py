@@ -21,6 +21,13 @@ STEPS = 40
 RUNS = {
     "mlp, adamw": {"model": "mlp", "hidden_sizes": (32, 16), "optimizer": "adamw", "learning_rate": 0.003},
     "cnn, momentum": {"model": "cnn", "optimizer": "momentum", "learning_rate": 0.02},
+    "resnet, momentum": {
+        "model": "resnet",
+        "depth": 8,
+        "channels": (5, 8, 16),
+        "optimizer": "momentum",
+        "learning_rate": 0.02,
+    },
     "mlp, lars": {"model": "mlp", "hidden_sizes": (32,), "optimizer": "lars", "learning_rate": 1.0},
 }
 LOSS = 1e-6
@@ -38,7 +45,8 @@ class Runs:
 
     def __init__(self, **changes):
         small = {"dataset": "digits", "batch_size": 64, "micro_batch_size": 64, "train_steps": STEPS, "log_every": 1}
-        config = conformance.settings(**{**small, "dropout_rate": 0.0, **changes})
+        plain = {} if changes["model"] == "resnet" else {"dropout_rate": 0.0}
+        config = conformance.settings(**{**small, **plain, **changes})
         dataset = build.load(config)
         self.trial = dataclasses.replace(build.trial(config, dataset), data_axis=None)
         self.values = conformance.scalars(config, dataset)
@@ -69,8 +77,11 @@ def test_curves_agree_with_native_on_and_off(changes):
     runs = Runs(**changes)
     off, on = runs.program(False), runs.program(True)
     called = [set(re.findall(r'custom_call_target="hpjax_(\w+)"', program.as_text())) for program in (off, on)]
-    convolutions = {"conv", "conv_gradient"} if changes["model"] == "cnn" else set()
-    assert called == [set(), {"matmul", "pullback", "update"} | convolutions]
+    convolutions = {"conv", "conv_gradient"} if changes["model"] != "mlp" else set()
+    norms = (
+        {"batch_moments", "batch_norm", "batch_norm_sums", "batch_norm_gradient"} if changes["model"] == "resnet" else set()
+    )
+    assert called == [set(), {"matmul", "pullback", "update"} | convolutions | norms]
 
     curve, states = runs.curve(on)
     others = [off(state, runs.values, runs.examples) for state in states[:-1]]

@@ -7,10 +7,19 @@ import pytest
 from hpjax.errors import ConfigError
 from hpjax.models import MODELS, Norm, Training
 from hpjax.models.norm import KINDS
+from hpjax.ops import native
 from small_models import build, small
 
 BATCH, CHANNELS = 8, 6
 POSITION = np.arange(BATCH, dtype=np.uint32)
+implementations = pytest.mark.parametrize(
+    "on",
+    [
+        False,
+        pytest.param(True, marks=pytest.mark.skipif(native.missing() is not None, reason="there are no native kernels")),
+    ],
+    ids=["XLA", "native"],
+)
 learned = pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "none"])
 
 
@@ -39,8 +48,9 @@ def expected(torch, kind: str, groups: int, momentum: float, x, params, stats):
 
 
 @learned
+@implementations
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_norms_are_torchs(torch, rng, kind, dtype):
+def test_norms_are_torchs(torch, rng, kind, dtype, on):
     """Values, all gradients and running averages; in float32 too, within what its digits allow."""
     x, params, stats = problem(rng)
     groups, momentum = int(rng.choice([1, 2, 3, 6])), float(rng.uniform(0.1, 0.95))
@@ -48,7 +58,7 @@ def test_norms_are_torchs(torch, rng, kind, dtype):
     cotangent = rng.normal(size=x.shape)
     y.backward(torch.tensor(cotangent))
     layer = Norm(kind, momentum, 1e-3, groups)
-    with jax.enable_x64(dtype is np.float64):
+    with jax.enable_x64(dtype is np.float64), native.scope(on):
         x, params, cotangent, stats = jax.tree.map(lambda leaf: leaf.astype(dtype), (x, params, cotangent, stats))
 
         def apply(x, params):
@@ -75,8 +85,9 @@ def test_norms_are_torchs(torch, rng, kind, dtype):
             assert np.abs(after["var"] - averages["var"]).max() < 10 * tolerance
 
 
+@implementations
 @pytest.mark.parametrize("shards", [2, 4])
-def test_batch_statistics_are_those_of_all_shards(rng, shards):
+def test_batch_statistics_are_those_of_all_shards(rng, shards, on):
     """Outputs, averages and the gradient that a trial takes (mean over shards) equal those of one device."""
     x, params, stats = problem(rng)
     x, params, stats = jax.tree.map(np.float32, (x, params, stats))
@@ -89,7 +100,8 @@ def test_batch_statistics_are_those_of_all_shards(rng, shards):
             y, changed = layer.apply(variables, x, Training(position, data_axis=axis), mutable=["batch_stats"])
             return (weight * y**2).mean(), (y, changed)
 
-        (to_params, to_x), aux = jax.grad(loss, (0, 1), has_aux=True)(params, x)
+        with native.scope(on):
+            (to_params, to_x), aux = jax.grad(loss, (0, 1), has_aux=True)(params, x)
         return (to_params if axis is None else jax.lax.pmean(to_params, axis)), to_x, *aux
 
     whole = jax.jit(lambda *a: run(*a, None))(params, x, weight, POSITION)

@@ -22,14 +22,14 @@ def test_it_says_what_runs_and_checks_it(capsys):
     kind = native.instruction_set()
     assert lines[0] == native.described("off" if kind is None else "on")
     assert lines[-1] == "sound: every error is below 1e-05, of bf16 1e-02"
-    for operator in ("conv", "conv bf16", "dense", "dense bf16", "perceptron", "attention", "norm", "update"):
+    for operator in ("conv", "conv bf16", "dense", "dense bf16", "perceptron", "attention", "norm", "batch norm", "update"):
         on, found = (r"XLA", "-") if kind is None else (rf"native \({kind}\)", FOUND)
         assert sum(bool(re.match(ROW.format(operator, on, found, FOUND), line)) for line in lines) == 1, lines
 
 
 def test_without_the_kernels(capsys, monkeypatch):
     assert program.main(["hpjax.ops", "--native=off"]) == 0
-    assert len(re.findall(r"(?m)^[\w ]+ XLA +- ", capsys.readouterr().out)) == 8
+    assert len(re.findall(r"(?m)^[\w ]+ XLA +- ", capsys.readouterr().out)) == 9
     monkeypatch.setattr(native, "missing", lambda: "not built (no compiler)")
     assert program.main(["hpjax.ops"]) == 0
     assert capsys.readouterr().out.startswith("kernels: XLA alone; the native ones are not built (no compiler)\noperator")

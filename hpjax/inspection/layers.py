@@ -79,7 +79,10 @@ def activations(model: nn.Module, variables: Mapping[str, Any], x: jax.Array) ->
     for path, leaf in leaves:
         if jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.size:
             keys = [str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey) and key.key != CALL]
-            several.setdefault("/".join(keys) or OUTPUT, []).append(leaf)
+            of_module = several.setdefault("/".join(keys) or OUTPUT, [])
+            # What is handed on as a pair, for two that use it, is one array.
+            if not any(leaf is other for other in of_module):
+                of_module.append(leaf)
     return {
         name if len(arrays) == 1 else f"{name}/{number}": array
         for name, arrays in several.items()

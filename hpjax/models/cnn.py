@@ -10,7 +10,6 @@ from hpjax.models.norm import NormSettings
 from hpjax.models.registry import MODELS
 from hpjax.models.training import Training
 from hpjax.ops import Conv, Dense, max_pool
-from hpjax.ops.activations import activate
 from hpjax.registry import Scalar
 
 
@@ -34,8 +33,8 @@ class CNN(nn.Module):
             if min(x.shape[1:3]) < 2:
                 raise ConfigError(f"channels has {len(self.channels)} sizes; pooling leaves no picture before the last")
             if self.norm.shifts:
-                x = self.norm.layer()(Conv(channels, kernel_init=self.kernel_init, use_bias=False)(x), training)
-                x = max_pool(activate(self.activation, x))
+                x = Conv(channels, kernel_init=self.kernel_init, use_bias=False)(x)
+                x = max_pool(self.norm.layer()(x, training, activation=self.activation))
             else:
                 x = Conv(channels, activation=self.activation, kernel_init=self.kernel_init, pool=True)(x)
         x = x.reshape(x.shape[0], -1)

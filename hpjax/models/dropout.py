@@ -67,6 +67,11 @@ class StochasticDepth(nn.Module):
 
     share: float = 1.0
 
+    @staticmethod
+    def drops(training: Training | None) -> bool:
+        """Returns whether it does anything: not at evaluation, and not with a rate that is known to be 0."""
+        return training is not None and not _never(training.stochastic_depth_rate)
+
     @nn.compact
     def __call__(self, x: jax.Array, training: Training | None) -> jax.Array:
         """Returns float32 [batch, ...], shaped as x; x itself at evaluation."""

@@ -1,14 +1,17 @@
 """Normalisation layers by name (`--norm`)."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import lax
 
 from hpjax import errors
 from hpjax.models.training import Training
+from hpjax.ops import batch_norm, normalise
+from hpjax.ops.activations import activate
+from hpjax.ops.batch_norm import moments, scaled
 
 KINDS = ("batch", "group", "layer", "none", "frozen_batch")
 
@@ -69,63 +72,59 @@ class Norm(nn.Module):
     zero: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, training: Training | None = None) -> jax.Array:
-        """Returns float [batch, ..., channels], shaped as x; `training` is None at evaluation."""
+    def __call__(
+        self,
+        x: jax.Array,
+        training: Training | None = None,
+        residual: jax.Array | None = None,
+        activation: str = "none",
+        twice: bool = False,
+    ) -> Any:
+        """Returns the activation of the norm of x and `residual` together, float [batch, ..., channels].
+
+        Args:
+          x: float [batch, ..., channels].
+          training: None at evaluation.
+          residual: added to the norm, shaped as x; None adds nothing.
+          activation: a name in `ACTIVATIONS`.
+          twice: whether it is given as a pair, for two layers that use it; see `ops.batch_norm`.
+        """
         if self.kind not in KINDS:
             raise errors.unknown("norm", self.kind, KINDS)
         if self.kind == "none":
-            return x
+            return _finished(x, residual, activation, twice)
         channels = x.shape[-1]
         start = nn.initializers.zeros_init() if self.zero else nn.initializers.ones_init()
         scale = self.param("scale", start, (channels,))
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
         if self.kind in ("batch", "frozen_batch"):
-            mean, variance = self._batch(x, training)
-        elif self.kind == "layer":
-            mean, variance = _moments(x, (x.ndim - 1,))
-        else:
-            mean, variance = self._group(x)
-        factor = lax.rsqrt(variance + self.epsilon) * _last(scale, x)
-        return (x - mean).astype(x.dtype) * factor.astype(x.dtype) + _last(bias, x).astype(x.dtype)
+            return self._batch(x, training, scale, bias, residual, activation, twice)
+        mean, variance = moments(x, (x.ndim - 1,)) if self.kind == "layer" else self._group(x)
+        return _finished(scaled(x, mean, variance, scale, bias, self.epsilon), residual, activation, twice)
 
-    def _batch(self, x: jax.Array, training: Training | None) -> tuple[jax.Array, jax.Array]:
-        channels = x.shape[-1]
-        average = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
-        spread = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
+    def _batch(self, x: jax.Array, training: Training | None, *rest: Any) -> Any:
+        *operands, activation, twice = rest
+        average = self.variable("batch_stats", "mean", jnp.zeros, x.shape[-1:], jnp.float32)
+        spread = self.variable("batch_stats", "var", jnp.ones, x.shape[-1:], jnp.float32)
+        how = {"activation": activation, "epsilon": self.epsilon}
         if training is None or self.kind == "frozen_batch":
-            return _last(average.value, x), _last(spread.value, x)
-        mean, variance = _moments(x, tuple(range(x.ndim - 1)), training.data_axis)
+            y = normalise(x, average.value, spread.value, *operands, **how)
+            return (y, y) if twice else y
+        y, mean, variance = batch_norm(x, *operands, axis_name=training.data_axis, twice=twice, **how)
         if self.is_mutable_collection("batch_stats"):
             for kept, new in ((average, mean), (spread, variance)):
-                batch = lax.stop_gradient(new).reshape(channels).astype(kept.value.dtype)
-                kept.value = self.momentum * kept.value + (1.0 - self.momentum) * batch
-        return mean, variance
+                kept.value = self.momentum * kept.value + (1.0 - self.momentum) * new.astype(kept.value.dtype)
+        return y
 
     def _group(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         channels = x.shape[-1]
         groups = max(divisor for divisor in range(1, min(self.groups, channels) + 1) if channels % divisor == 0)
         grouped = x.reshape(*x.shape[:-1], groups, channels // groups)
-        moments = _moments(grouped, (*range(1, x.ndim - 1), x.ndim))
+        of_groups = moments(grouped, (*range(1, x.ndim - 1), x.ndim))
         places = (x.shape[0], *(1,) * (x.ndim - 2))
-        return tuple(jnp.repeat(m.reshape(*places, groups), channels // groups, axis=-1) for m in moments)  # type: ignore
+        return tuple(jnp.repeat(m.reshape(*places, groups), channels // groups, axis=-1) for m in of_groups)  # type: ignore
 
 
-def _moments(x: jax.Array, axes: tuple[int, ...], axis_name: str | None = None) -> tuple[jax.Array, jax.Array]:
-    """Returns mean and variance in float32 at least, in two passes: a large mean costs no digits of the variance."""
-    x = x.astype(_wide(x))
-
-    def mean(values: jax.Array) -> jax.Array:
-        result = values.mean(axes, keepdims=True)
-        return result if axis_name is None else lax.pmean(result, axis_name)
-
-    centre = mean(x)
-    return centre, mean(jnp.square(x - centre))
-
-
-def _last(values: jax.Array, x: jax.Array) -> jax.Array:
-    return values.reshape((1,) * (x.ndim - 1) + (-1,)).astype(_wide(x))
-
-
-def _wide(x: jax.Array) -> jnp.dtype:
-    """The dtype of statistics: float32 at least."""
-    return jnp.dtype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
+def _finished(y: jax.Array, residual: jax.Array | None, activation: str, twice: bool) -> Any:
+    y = activate(activation, y if residual is None else y + residual)
+    return (y, y) if twice else y

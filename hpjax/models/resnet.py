@@ -57,6 +57,7 @@ class Block(Parts):
       stride: of the first 3x3 convolution.
       bottleneck: a 1x1, a 3x3 and a 1x1 convolution with four times the channels, instead of two 3x3.
       share: of the stochastic depth rate.
+      last: whether it is the network's last, whose result is used once.
 
     Source: He et al., Deep Residual Learning (2015); the stride in the 3x3 convolution: Goyal et al. (2017).
     """
@@ -65,24 +66,33 @@ class Block(Parts):
     stride: int
     bottleneck: bool
     share: float
+    last: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array, training: Training | None) -> jax.Array:
-        """Returns float32 [batch, height / stride, width / stride, features]."""
+    def __call__(self, pair: tuple[jax.Array, jax.Array], training: Training | None) -> tuple[jax.Array, jax.Array]:
+        """Returns float32 [batch, height / stride, width / stride, features] as a pair, and takes x as one.
+
+        The first of a pair is for the branch, the second for what the branch is added to: their cotangents reach the norm
+        that made x apart from each other, and are added where it reads them.
+        """
+        x, skip = pair
         features = 4 * self.channels if self.bottleneck else self.channels
         first, *rest = ((1, 1), (3, self.stride), (1, 1)) if self.bottleneck else ((3, self.stride), (3, 1))
         bias = not self.norm.shifts
-        y = self.norm.layer()(self.conv(self.channels, *first, bias=bias)(x), training)
+        y = self.norm.layer()(self.conv(self.channels, *first, bias=bias)(x), training, activation=self.activation)
         for size, stride in rest[:-1]:
-            y = self.norm.layer()(self.conv(self.channels, size, stride, bias=bias)(self.activate(y)), training)
+            y = self.norm.layer()(self.conv(self.channels, size, stride, bias=bias)(y), training, activation=self.activation)
         zero = self.zero_init_last
         # Without norm there is no scale that could be zero: the last kernel is.
-        y = self.conv(features, *rest[-1], bias=bias, zero=zero and not self.norm.shifts)(self.activate(y))
-        y = StochasticDepth(self.share)(self.norm.layer(zero=zero)(y, training), training)
+        y = self.conv(features, *rest[-1], bias=bias, zero=zero and not self.norm.shifts)(y)
+        norm, drop = self.norm.layer(zero=zero), StochasticDepth(self.share)
         if x.shape != y.shape:
-            x = self.conv(features, 1, self.stride, bias=bias)(x)
-            x = self.norm.layer()(x, training)
-        return self.activate(y + x)
+            skip = self.norm.layer()(self.conv(features, 1, self.stride, bias=bias)(skip), training)
+        if drop.drops(training):
+            y = self.activate(drop(norm(y, training), training) + skip)
+        else:
+            y = norm(y, training, skip, self.activation, twice=not self.last)
+        return y if isinstance(y, tuple) else (y, y)
 
 
 class WideBlock(Parts):
@@ -102,11 +112,11 @@ class WideBlock(Parts):
     def __call__(self, x: jax.Array, training: Training | None) -> jax.Array:
         """Returns float32 [batch, height / stride, width / stride, channels]."""
         bias = not self.norm.shifts
-        y = self.activate(self.norm.layer()(x, training))
+        y = self.norm.layer()(x, training, activation=self.activation)
         if x.shape[-1] != self.channels or self.stride != 1:
             x = self.conv(self.channels, 1, self.stride)(y)
         y = self.conv(self.channels, 3, self.stride, bias=bias)(y)
-        y = Dropout()(self.activate(self.norm.layer()(y, training)), training)
+        y = Dropout()(self.norm.layer()(y, training, activation=self.activation), training)
         y = self.conv(self.channels, bias=bias, zero=self.zero_init_last)(y)
         return x + StochasticDepth(self.share)(y, training)
 
@@ -139,9 +149,10 @@ class ResNet(Parts):
         wide, bias = self.kind == "wide", not self.norm.shifts
         x = self.conv(self.stem_channels, *((7, 2) if self.imagenet_stem else (3, 1)), bias=bias)(x)
         if not wide:
-            x = self.activate(self.norm.layer()(x, training))
+            x = self.norm.layer()(x, training, activation=self.activation, twice=not self.imagenet_stem)
         if self.imagenet_stem:
             x = max_pool(x, 3, 2, 1)
+        pair = x if isinstance(x, tuple) else (x, x)
         number, blocks = 0, sum(self.stages)
         for stage, (depth, channels) in enumerate(zip(self.stages, self.channels, strict=True)):
             for block in range(depth):
@@ -151,9 +162,9 @@ class ResNet(Parts):
                 if wide:
                     x = WideBlock(*parts, channels, stride, share)(x, training)
                 else:
-                    x = Block(*parts, channels, stride, self.kind == "bottleneck", share)(x, training)
-        if wide:
-            x = self.activate(self.norm.layer()(x, training))
+                    block_kind = (stride, self.kind == "bottleneck", share, number == blocks)
+                    pair = Block(*parts, channels, *block_kind)(pair, training)
+        x = self.norm.layer()(x, training, activation=self.activation) if wide else pair[0]
         return Dense(self.outputs, kernel_init=self.kernel_init)(x.mean(axis=(1, 2)))
 
 

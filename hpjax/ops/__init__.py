@@ -6,6 +6,8 @@ from hpjax.ops.attention import causal_attention as causal_attention
 from hpjax.ops.attention import join_heads as join_heads
 from hpjax.ops.attention import self_attention as self_attention
 from hpjax.ops.attention import split_heads as split_heads
+from hpjax.ops.batch_norm import batch_norm as batch_norm
+from hpjax.ops.batch_norm import normalise as normalise
 from hpjax.ops.conv import Conv as Conv
 from hpjax.ops.conv import conv as conv
 from hpjax.ops.conv1d import Conv1d as Conv1d

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hpjax import optimizers
-from hpjax.ops import conv, dense, native, perceptron, precision, residual_norm, self_attention
+from hpjax.ops import batch_norm, conv, dense, native, perceptron, precision, residual_norm, self_attention
 
 BOUND = 1e-5
 """Largest relative error of a float32 result that passes: values and gradients alike."""
@@ -126,6 +126,14 @@ def cases() -> list[Case]:
             with_gradients(lambda *arrays: residual_norm(*arrays)[1]),
             (normal(768, 128), normal(768, 128), normal(128), normal(128)),
             7 * 4e-9 * 768 * 128,
+            "GB",
+        ),
+        Case(
+            "batch norm",
+            "128 pictures of 32 x 32 x 16, added to as many, relu, with gradients",
+            with_gradients(lambda *arrays: batch_norm(*arrays, activation="relu")[0]),
+            (normal(128, 32, 32, 16), normal(16), normal(16), normal(128, 32, 32, 16)),
+            12 * 4e-9 * 128 * 32**2 * 16,
             "GB",
         ),
         Case(

@@ -153,6 +153,49 @@ def norm_gradient(target: str) -> Iterator[tuple[Any, np.ndarray]]:
     yield to_bias, cotangent.astype(float).sum(0)
 
 
+def _channels() -> tuple[np.ndarray, ...]:
+    """Returns x [37, 19], and mean, factor and bias of its channels."""
+    return normal(37, 19), normal(19), normal(19), normal(19)
+
+
+@calls
+def batch_moments(target: str) -> Iterator[tuple[Any, np.ndarray]]:
+    """Means and variances of channels, beside a mean of 100."""
+    x = normal(37, 19) + np.float32(100)
+    mean, variance = call(target, [(19,), (19,)], x)
+    yield mean, x.astype(float).mean(0)
+    yield variance, x.astype(float).var(0)
+
+
+@calls
+def batch_norm(target: str) -> Iterator[tuple[Any, np.ndarray]]:
+    """The result through relu, with a residual."""
+    (x, mean, factor, bias), residual = _channels(), normal(37, 19)
+    (y,) = call(target, [(37, 19)], x, mean, factor, bias, residual, relu=True)
+    yield y, np.maximum((x.astype(float) - mean) * factor + bias + residual, 0)
+
+
+@calls
+def batch_norm_sums(target: str) -> Iterator[tuple[Any, np.ndarray]]:
+    """The sums of two cotangents through a relu whose result is known, and the cotangent before it."""
+    (x, mean, factor, bias), y, one, other = _channels(), normal(37, 19), normal(37, 19), normal(37, 19)
+    operands = x, mean, factor, bias, y, one, other
+    total, product, inner = call(target, [(19,), (19,), (37, 19)], *operands, relu=True)
+    expected = (one.astype(float) + other) * (y > 0)
+    yield inner, expected
+    yield total, expected.sum(0)
+    yield product, (expected * (x.astype(float) - mean)).sum(0)
+
+
+@calls
+def batch_norm_gradient(target: str) -> Iterator[tuple[Any, np.ndarray]]:
+    """The gradient of x, where relu let through what lies above 0."""
+    (x, mean, factor, bias), shift, slope, cotangent = _channels(), normal(19), normal(19), normal(37, 19)
+    (to_x,) = call(target, [(37, 19)], x, mean, factor, bias, shift, slope, cotangent, relu=True)
+    centred = x.astype(float) - mean
+    yield to_x, factor * (cotangent * (centred * factor + bias > 0) - shift - centred * slope)
+
+
 HEADS = {"heads": np.int64(2), "causal": True}
 
 
