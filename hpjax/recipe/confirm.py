@@ -144,7 +144,7 @@ def _finding(context: Context, study: Study, found: Mapping[str, Any], size: Siz
             "warmup, clipping (--clip_norm=1), or a lower learning rate",
         )
         return Finding("confirm", (note,), stops=True, tables=tables)
-    notes, facts = compared(study, best, found, context)
+    notes, facts = compared(study, best, found, size.steps, context)
     notes += _limits(size, full, cut, f"{done} of {trials}", context.seeds)
     _write_best(context, study)
     settings = {setting: to_text(setting, value) for setting, value in best.values.items()}
