@@ -23,8 +23,8 @@ from hpjax.study.study import Study, run
 
 MOST_SETTINGS = 4
 ENQUEUED = "confirm.json"
-COMPILING, CLOSING = 2.0, 1.5
-"""Units that it takes until the first trial begins, and that reading the test split takes."""
+CLOSING = 1.5
+"""Units that reading the test split takes."""
 SAFE = 0.8
 """Share of its time that is planned with: a machine that others use is not always as fast as it was."""
 SHORT = 0.75
@@ -54,7 +54,7 @@ def confirm(context: Context, name: str, found: Mapping[str, Any], rate: float) 
       rate: trial-steps a second that all lanes make.
     """
     full = full_length(context)
-    seconds = SAFE * max(context.time - (COMPILING + CLOSING) * context.unit, 0.0)
+    seconds = SAFE * max(context.time - (budget.COMPILING + CLOSING) * context.unit, 0.0)
     decided = context.memory.once(
         "confirm_size", lambda: affordable(rate, seconds, full, context.seeds, int(found["steps"]))
     )
@@ -85,10 +85,12 @@ def confirm(context: Context, name: str, found: Mapping[str, Any], rate: float) 
             "study": str(context.path / "confirm"),
         },
     )
-    until = context.deadline - CLOSING * context.unit
+    begun = [context.clock.used]
 
     def late(study: Study) -> Any:
-        return ENOUGH if context.clock.used > until else None
+        while begun:
+            context.compiled(begun.pop())
+        return ENOUGH if context.time < CLOSING * context.unit else None
 
     study = run(config, asked, callback=late, close=functools.partial(closing.brief, test=True))
     return _finding(context, study, found, size, full)
