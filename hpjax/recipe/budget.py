@@ -29,15 +29,17 @@ NEEDS = {
     "initial": Need(3, 0),
     "report": Need(1.2, 4),
     "lr": Need(2.5, 8),
-    "coarse": Need(3.5, 24),
+    "coarse": Need(4, 24),
     "curves": Need(0.1, 0),
-    "confirm": Need(4, 38),
+    "confirm": Need(5, 38),
     "overfit": Need(2.5, 3),
-    "refine": Need(3.5, 22),
+    "refine": Need(4, 22),
     "gradient": Need(2.5, 2),
     "batch": Need(6, 4),
 }
 """By step, and of the report; the first are the last to be left out. Measured on digits on a machine that others used."""
+COMPILING = 2.0
+"""Units that a study compiles for before its first trial begins."""
 ESSENTIAL = ("initial", "report", "lr", "coarse", "curves", "confirm", "overfit")
 """What is made before anything else is thought of."""
 WISHES = ("confirm", "coarse")
@@ -80,11 +82,12 @@ def planned(
     return least[step] + (free * NEEDS[step].weight / weights if weights else 0.0)
 
 
-def unit_of(step: str, seconds: float, before: float | None) -> float | None:
-    """Returns what a unit takes after a step took so many seconds; `before`, where the step does not tell."""
+def unit_of(step: str, seconds: float, unit: float) -> float:
+    """Returns what a unit takes after a step took so many seconds; before, `unit` (`UNIT` where nothing was measured)."""
     if step not in MEASURES:
-        return before
-    return max(seconds / NEEDS[step].units, before or 0.0)
+        return unit
+    found = seconds / NEEDS[step].units
+    return found if unit == UNIT else max(found, unit)
 
 
 def left_out(step: str, why: str) -> Finding:

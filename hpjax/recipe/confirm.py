@@ -23,8 +23,8 @@ from hpjax.study.study import Study, run
 
 MOST_SETTINGS = 4
 ENQUEUED = "confirm.json"
-COMPILING, CLOSING = 2.0, 1.5
-"""Units that it takes until the first trial begins, and that reading the test split takes."""
+CLOSING = 1.5
+"""Units that reading the test split takes."""
 SAFE = 0.8
 """Share of its time that is planned with: a machine that others use is not always as fast as it was."""
 SHORT = 0.75
@@ -54,7 +54,7 @@ def confirm(context: Context, name: str, found: Mapping[str, Any], rate: float) 
       rate: trial-steps a second that all lanes make.
     """
     full = full_length(context)
-    seconds = SAFE * max(context.time - (COMPILING + CLOSING) * context.unit, 0.0)
+    seconds = SAFE * max(context.time - (budget.COMPILING + CLOSING) * context.unit, 0.0)
     decided = context.memory.once(
         "confirm_size", lambda: affordable(rate, seconds, full, context.seeds, int(found["steps"]))
     )
@@ -85,10 +85,12 @@ def confirm(context: Context, name: str, found: Mapping[str, Any], rate: float) 
             "study": str(context.path / "confirm"),
         },
     )
-    until = context.deadline - CLOSING * context.unit
+    begun = [context.clock.used]
 
     def late(study: Study) -> Any:
-        return ENOUGH if context.clock.used > until else None
+        while begun:
+            context.compiled(begun.pop())
+        return ENOUGH if context.time < CLOSING * context.unit else None
 
     study = run(config, asked, callback=late, close=functools.partial(closing.brief, test=True))
     return _finding(context, study, found, size, full)
@@ -144,7 +146,7 @@ def _finding(context: Context, study: Study, found: Mapping[str, Any], size: Siz
             "warmup, clipping (--clip_norm=1), or a lower learning rate",
         )
         return Finding("confirm", (note,), stops=True, tables=tables)
-    notes, facts = compared(study, best, found, context)
+    notes, facts = compared(study, best, found, size.steps, context)
     notes += _limits(size, full, cut, f"{done} of {trials}", context.seeds)
     _write_best(context, study)
     settings = {setting: to_text(setting, value) for setting, value in best.values.items()}

@@ -10,7 +10,7 @@ from typing import Any
 
 from hpjax.config import Config
 from hpjax.data import Dataset
-from hpjax.recipe.budget import NEEDS, UNIT
+from hpjax.recipe.budget import COMPILING, NEEDS, UNIT
 from hpjax.runfolder import RunFolder
 
 STATE = "recipe.json"
@@ -112,6 +112,10 @@ class Context:
     def time(self) -> float:
         """Seconds that the step at hand has left; not below 0, infinite without a deadline."""
         return max(self.deadline - self.clock.used, 0.0)
+
+    def compiled(self, since: float) -> None:
+        """Notes that a study has compiled its programs since a second of the clock: it may take longer than was thought."""
+        self.unit = max(self.unit, (self.clock.used - since) / COMPILING)
 
     @property
     def path(self) -> Path:

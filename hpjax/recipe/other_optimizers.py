@@ -1,17 +1,15 @@
 """Other optimizers than the chosen one in the learning rate finder: which ones, and whether one is clearly better."""
 
-import dataclasses
 import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from hpjax import optimizers, resolve
-from hpjax.config import Config
+from hpjax.config import FIELDS, Config
 from hpjax.errors import ConfigError
 from hpjax.recipe.finding import Note, Table
 from hpjax.recipe.range_test import RangeTest
-from hpjax.settings.optimizer import OptimizerSettings
 
 KINDS = (
     ("adamw", "adam", "nadam", "nadamw", "adamax", "amsgrad", "radam", "schedule_free_adamw"),
@@ -48,12 +46,8 @@ def _with(config: Config, name: str) -> Config:
     has = optimizers.OPTIMIZERS.settings(name)
     # Betas and epsilon mean another thing for each.
     common = {"weight_decay", "l1", "l2", "clip_value", "clip_layer_norm", "clip_norm", "moment_dtype"}
-    named = {field.name for field in dataclasses.fields(OptimizerSettings)} - {"optimizer", "learning_rate"}
-    changed = {
-        setting: None
-        for setting in named
-        if not isinstance(getattr(config, setting), tuple) and not (setting in common and setting in has)
-    }
+    owned = [setting for setting in optimizers.OPTIMIZERS.settings(config.optimizer) if setting in FIELDS]
+    changed = {setting: None for setting in owned if not (setting in common and setting in has)}
     return resolve.resolve(config.replace(optimizer=name, momentum_schedule=None, momentum_low=None, **changed))
 
 

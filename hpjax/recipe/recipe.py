@@ -23,9 +23,6 @@ from hpjax.study.folder import BEST
 from hpjax.study.screen import StudyView
 from hpjax.study.space import Space
 
-GRACE = 0.05
-"""Share of the budget beyond it that the report may take before parts of it are left out."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Tuned:
@@ -160,7 +157,7 @@ def _steps(context: Context, folder: RecipeFolder, steps: tuple[str, ...]) -> di
             findings[step] = dataclasses.replace(found, seconds=spent, planned=math.nan if seconds is None else seconds)
             folder.keep(findings[step])
             if not found.left_out:
-                context.unit = budget.unit_of(step, spent, context.memory.get("unit")) or context.unit
+                context.unit = budget.unit_of(step, spent, context.unit)
                 context.memory.set("unit", context.unit)
             context.memory.set("used", context.clock.used)
             for line in findings[step].lines():
@@ -185,5 +182,5 @@ def _close(folder: RecipeFolder, tuned: Tuned, clock: Clock, unit: float) -> Non
     if "confirm" not in tuned.findings or "best" not in tuned.findings["confirm"].facts:
         header = ["what the recipe has chosen so far", "python -m hpjax.train --flagfile=THIS_FILE --run_dir=NEW_FOLDER"]
         folder.write(BEST, flags.to_flagfile(tuned.config, header))
-    write(folder, tuned, lambda: clock.left + GRACE * clock.budget, unit)
+    write(folder, tuned, lambda: clock.left, unit)
     folder.update_metadata(status="done", verdict=tuned.verdict, error=None)

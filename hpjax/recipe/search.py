@@ -9,6 +9,7 @@ from typing import Any
 
 from hpjax.config import to_text
 from hpjax.errors import ConfigError
+from hpjax.recipe import budget
 from hpjax.recipe.asked import asked_values, full_length, warmup_share
 from hpjax.recipe.context import Context
 from hpjax.recipe.finder import worth_trying
@@ -36,8 +37,6 @@ GOOD = 0.25
 FEW = 4
 REGULARISE, LONG = ("weight_decay", "dropout_rate"), 0.5
 """Settings that pay in long runs only, for short ones would choose none, and the share of a whole run that is long."""
-COMPILING = 2.0
-"""Units that a search compiles for before its first trial begins."""
 BEST_FIRST = 3
 """Of the coarse search's best settings that the finer one tries first."""
 
@@ -126,7 +125,7 @@ def least_steps(full: int) -> int:
 
 def _training(context: Context) -> float:
     """Returns the seconds that a search has for training."""
-    return max(context.time - COMPILING * context.unit, 0.0)
+    return max(context.time - budget.COMPILING * context.unit, 0.0)
 
 
 def _search(
@@ -159,7 +158,12 @@ def _search(
         settings["enqueue"] = str(context.path / f"{name}.json")
         context.folder.write(f"{name}.json", json.dumps(known))
 
+    begun = [context.clock.used]
+
     def late(study: Study) -> Any:
+        # The first look comes when the programs are compiled.
+        while begun:
+            context.compiled(begun.pop())
         seen = sum(bool(record.curve) for record in study.records)
         # A time that the compiler takes up alone would end in nothing: then what is left for later steps is taken.
         return ENOUGH if context.late and (seen >= LEAST_TRIALS or context.too_late) else None

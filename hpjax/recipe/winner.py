@@ -16,7 +16,7 @@ from hpjax.study.summary import difference
 
 
 def compared(
-    study: Study, best: SettingSummary, found: Mapping[str, Any], context: Context
+    study: Study, best: SettingSummary, found: Mapping[str, Any], steps: int, context: Context
 ) -> tuple[list[Note], dict[str, Any]]:
     """Returns what is to be said of the winner, and the numbers behind it."""
     objective = study.objective
@@ -48,7 +48,8 @@ def compared(
         interval = f" (95 % interval {gap.low:.2g} to {gap.high:.2g})" if math.isfinite(gap.low) else ""
         notes.append(Note("asked", "ok", f"{said}{interval}"))
     searched = found.get("best", {}).get("value", math.nan)
-    if math.isfinite(searched):
+    # Of shorter runs it says nothing.
+    if math.isfinite(searched) and found["steps"] == steps:
         shrunk = (searched - best.value) * (1 if objective.maximise else -1)
         facts["optimism"] = shrunk
         by = f"better than it repeats by {shrunk:.2g}, as the best of many is" if shrunk > 0 else "it repeats"
