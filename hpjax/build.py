@@ -269,7 +269,7 @@ class SingleRun:
 
     def like(self) -> TrialState:
         """Returns NumPy zeros in the structure of the trial's state."""
-        scalars = jax.tree.map(lambda leaf: np.asarray(leaf[0]), self.values)
+        scalars = jax.tree.map(lambda leaf: leaf[0], jax.device_get(self.values))
         return like(self.program.trial, scalars, self.examples)
 
     def evaluated(self, state: TrialState) -> Any:
@@ -287,7 +287,13 @@ class SingleRun:
         return "plateau" in self.config.schedule
 
 
-def single_run(config: Config, dataset: Dataset, scalars: dict[str, Any], initial: Initial | None = None) -> SingleRun:
+def single_run(
+    config: Config,
+    dataset: Dataset,
+    scalars: dict[str, Any],
+    initial: Initial | None = None,
+    share: devices.Share = devices.ALL,
+) -> SingleRun:
     """Returns a resolved config's run on the devices; `auto` devices on a CPU are measured.
 
     Args:
@@ -295,20 +301,21 @@ def single_run(config: Config, dataset: Dataset, scalars: dict[str, Any], initia
       dataset: its data.
       scalars: its traced values, by name.
       initial: variables to begin with.
+      share: the processes that have the devices.
 
     Raises:
       ConfigError: the devices do not exist or do not divide the batches.
     """
     width = 1 if config.lane_width == "auto" else int(config.lane_width)
     part = trial(config, dataset)
-    choices = devices.candidates(config.devices, part.micro_batch_size, part.eval_batch_size, config.lane_devices)
+    choices = devices.candidates(config.devices, part.micro_batch_size, part.eval_batch_size, config.lane_devices, share)
     # XLA compiles a program for several devices otherwise than one for a single device, and it rounds otherwise.
     lanes = width * config.lane_devices
     made: dict[int, SingleRun] = {}
 
     def make(number: int) -> SingleRun:
         layout = Layout(lanes, width, config.lane_devices, number, config.parallel)  # type: ignore[arg-type]
-        program = LaneProgram(part, layout)
+        program = LaneProgram(part, layout, share.devices(number))
         idle = {**scalars, "train_steps": np.int32(0)}
         values = program.put_values([scalars] + [idle] * (lanes - 1))
         chosen = config.replace(devices=str(number), lane_width=str(width))

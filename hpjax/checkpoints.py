@@ -42,7 +42,7 @@ class Checkpoints:
         self._folder, self._newest, self._best = folder.absolute(), keep_newest, keep_best
         # Not Orbax's CheckpointManager: it deletes the old before its caller can checksum the new, ranks NaN as the best,
         # and would let a checkpoint made by Ctrl-C push out one that a run without Ctrl-C keeps.
-        self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
+        self._orbax = _orbax()
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._saving: Future[None] | None = None
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -156,8 +156,20 @@ def read(folder: Path, like: Any = None) -> Any:
     if problem := damage(folder):
         raise RunFolderError(f"checkpoint '{folder}' cannot be used: {problem}")
     logging.getLogger("absl").setLevel(logging.ERROR)
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as orbax:
+    with _orbax() as orbax:
         return orbax.restore(folder.absolute() / STATE, args=ocp.args.StandardRestore(like))
+
+
+def _orbax() -> ocp.Checkpointer:
+    """Returns Orbax's writer and reader for this process alone: in a run of several it would wait for the others."""
+    if not jax.distributed.is_initialized():
+        return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+    me = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"hpjax{me}"
+    )
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
 
 
 def damage(folder: Path) -> str | None:

@@ -16,6 +16,7 @@ from hpjax.settings.fields import Domain, Length, Lines, choices
 from hpjax.settings.inspection import InspectionSettings
 from hpjax.settings.model import ModelSettings
 from hpjax.settings.optimizer import OptimizerSettings
+from hpjax.settings.processes import ProcessSettings
 from hpjax.settings.recipe import RecipeSettings
 from hpjax.settings.run import RunSettings
 from hpjax.settings.schedule import ScheduleSettings
@@ -34,6 +35,7 @@ class _Converted:
 @dataclasses.dataclass(frozen=True)
 class Config(
     _Converted,
+    ProcessSettings,
     RunSettings,
     InspectionSettings,
     TrainingSettings,
@@ -102,17 +104,22 @@ GROUPS: dict[str, str] = {
     "objective": "evaluation, logs and checkpoints",
     "devices": "devices",
     "run_dir": "the run's folder and the screen",
+    "coordinator_address": "one run on many processes",
 }
 """The first setting of each group, and the group's name."""
 
 STUDY_GROUPS = {**GROUPS, "vary": "the study"}
 TUNE_GROUPS = {**GROUPS, "budget": "the recipe"}
 
-NOT_PART_OF_A_RUN = ("run_dir", "resume", "overwrite", "progress")
+PROCESSES = ("coordinator_address", "num_processes", "process_id", "join_timeout")
+NOT_PART_OF_A_RUN = ("run_dir", "resume", "overwrite", "progress", *PROCESSES)
 """Settings that say where and how to run, not what: two runs that differ only in these are the same run."""
 
 NOT_PART_OF_A_STUDY = (*NOT_PART_OF_A_RUN, "extend", "study", "storage")
 """Likewise of studies."""
+
+ELASTIC = ("devices",)
+"""Settings with which a run may go on that it was not begun with: its numbers may differ by rounding from there on."""
 
 PLACES = ("data_dir", "cache_dir")
 """Settings that say where something lies: part of flags.txt, but it may have moved (the data itself is compared)."""

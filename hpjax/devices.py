@@ -5,8 +5,8 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 
@@ -18,13 +18,40 @@ PROBE_ROUNDS = 3
 PROBE_SECONDS = 0.15
 
 
+class Share(NamedTuple):
+    """The processes that a run's devices belong to.
+
+    Attributes:
+      processes: how many there are; each has as many of the devices as the others.
+      local: devices that each has; None asks JAX, of a process that is alone.
+    """
+
+    processes: int = 1
+    local: int | None = None
+
+    def devices(self, number: int) -> list[jax.Device] | None:
+        """Returns the devices of a program that takes `number` of them, process by process; None for JAX's own order."""
+        if self.processes == 1:
+            return None
+        ordered = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+        each = number // self.processes
+        of = [[device for device in ordered if device.process_index == process] for process in range(self.processes)]
+        return [device for devices in of for device in devices[:each]]
+
+
+ALL = Share()
+
+
 def cores() -> int:
     """Returns the CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def configure() -> str | None:
+def configure(neighbours: int = 1) -> str | None:
     """Makes one CPU device a core, if JAX has not started yet and the person has not set a number.
+
+    Args:
+      neighbours: processes of the run on this host, which share its cores.
 
     Returns:
       None, or a line that says what is lost because JAX was started before with fewer CPU devices than there are cores.
@@ -38,7 +65,7 @@ def configure() -> str | None:
     if chosen or jax.config.jax_num_cpu_devices > 0:  # type: ignore[attr-defined]
         return None
     try:
-        jax.config.update("jax_num_cpu_devices", cores())
+        jax.config.update("jax_num_cpu_devices", max(1, cores() // neighbours))
     except RuntimeError:
         if jax.default_backend() == "cpu" and len(jax.devices()) < cores():
             return (
@@ -48,7 +75,9 @@ def configure() -> str | None:
     return None
 
 
-def candidates(requested: str, micro_batch_size: int, eval_batch_size: int, lane_devices: int = 1) -> list[int]:
+def candidates(
+    requested: str, micro_batch_size: int, eval_batch_size: int, lane_devices: int = 1, share: Share = ALL
+) -> list[int]:
     """Returns the numbers of devices a single run could share its batch over, the default first.
 
     Args:
@@ -56,10 +85,14 @@ def candidates(requested: str, micro_batch_size: int, eval_batch_size: int, lane
       micro_batch_size: examples a tick, which the number must divide.
       eval_batch_size: examples an evaluation batch, which the number must divide.
       lane_devices: devices that lanes are spread over, each as many as share a batch.
+      share: the processes that have the devices, all of which take part.
 
     Raises:
       ConfigError: there are fewer devices, or the number does not divide a batch.
     """
+    sizes = {"micro_batch_size": micro_batch_size, "eval_batch_size": eval_batch_size}
+    if share.processes > 1:
+        return [_of_all(requested, sizes, lane_devices, share)]
     try:
         present = jax.local_device_count()
     except (RuntimeError, AssertionError) as error:
@@ -76,15 +109,39 @@ def candidates(requested: str, micro_batch_size: int, eval_batch_size: int, lane
         number = int(requested)
         if number > present:
             raise ConfigError(f"devices is {number}; expected at most the {present} that this machine has")
-        for name, size in (("micro_batch_size", micro_batch_size), ("eval_batch_size", eval_batch_size)):
-            if size % number:
-                raise ConfigError(f"devices is {number}; expected a divisor of {name}, {size}")
+        _check_divides(number, sizes)
         return [number]
     common = math.gcd(micro_batch_size, eval_batch_size)
     largest = max(number for number in range(1, present + 1) if common % number == 0)
     if largest == 1 or jax.default_backend() != "cpu":
         return [largest]
     return [1, largest]
+
+
+def _of_all(requested: str, sizes: Mapping[str, int], lane_devices: int, share: Share) -> int:
+    """Returns how many devices share a batch where several processes have them: a multiple of their number."""
+    processes, local = share.processes, share.local or 1
+    if lane_devices > 1:
+        raise ConfigError(f"lane_devices is {lane_devices}; expected 1 for a run of {processes} processes")
+    for name, size in sizes.items():
+        if size % processes:
+            raise ConfigError(f"{name} is {size}; expected a multiple of num_processes, {processes}")
+    if requested == "auto":
+        common = math.gcd(*sizes.values())
+        return processes * max(each for each in range(1, local + 1) if common % (processes * each) == 0)
+    number = int(requested)
+    if number % processes:
+        raise ConfigError(f"devices is {number}; expected a multiple of num_processes, {processes}")
+    if number > processes * local:
+        raise ConfigError(f"devices is {number}; expected at most the {processes * local} that {processes} processes have")
+    _check_divides(number, sizes)
+    return number
+
+
+def _check_divides(number: int, sizes: Mapping[str, int]) -> None:
+    for name, size in sizes.items():
+        if size % number:
+            raise ConfigError(f"devices is {number}; expected a divisor of {name}, {size}")
 
 
 def fastest(choices: list[int], runner: Callable[[int], Callable[[int], Any]]) -> tuple[int, str]:
@@ -114,13 +171,14 @@ def fastest(choices: list[int], runner: Callable[[int], Callable[[int], Any]]) -
     return best, f"devices: {best} ({measured})"
 
 
-def identity(width: int, data_devices: int, native_mode: str = "off") -> dict[str, Any]:
+def identity(width: int, data_devices: int, native_mode: str = "off", processes: int = 1) -> dict[str, Any]:
     """Returns what two runs must share, beside their flags, for the same bits.
 
     Args:
       width: lanes that run together under vmap.
       data_devices: devices that share a batch.
       native_mode: the setting `native`, resolved.
+      processes: how many have those devices; named where there are several, for they sum in another order.
     """
     return {
         "width": width,
@@ -135,11 +193,13 @@ def identity(width: int, data_devices: int, native_mode: str = "off") -> dict[st
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "hpjax": hpjax.__version__,
         "kernels": native.in_use(native_mode),
+        **({"processes": processes} if processes > 1 else {}),
     }
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
     """Yields what differs between two identities, one text each."""
+    old, new = ({"processes": 1, **identity} for identity in (old, new))
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
             yield f"{name} {old.get(name)} -> {new.get(name)}"

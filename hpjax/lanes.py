@@ -73,7 +73,7 @@ class LaneProgram:
 
     def put_examples(self, examples: Examples) -> Examples:
         """Returns the data set, copied to every device."""
-        return jax.device_put(examples, NamedSharding(self.mesh, PartitionSpec()))
+        return self._placed(examples, PartitionSpec())
 
     def put_values(self, values: Sequence[Values]) -> Values:
         """Returns the stacked values of `lanes` trials, each lane's on its device."""
@@ -82,7 +82,7 @@ class LaneProgram:
         if self.trial.share_batches and len({(int(of["data_seed"]), int(of["fold"])) for of in values}) > 1:
             raise ValueError("the lanes have several data seeds or folds, but share their batches")
         stacked = jax.tree.map(lambda *of_lanes: np.stack(of_lanes), *values)
-        return jax.device_put(stacked, NamedSharding(self.mesh, PartitionSpec(LANE)))
+        return self._placed(stacked, PartitionSpec(LANE))
 
     def init(self, values: Values, examples: Examples) -> TrialState:
         """Returns the states of new trials."""
@@ -335,6 +335,18 @@ class LaneProgram:
             return jax.device_put(results, NamedSharding(self.mesh, PartitionSpec(LANE)))
 
         return mapped
+
+    def _placed(self, tree: Any, spec: PartitionSpec) -> Any:
+        """Puts a tree on the mesh; where other processes have a part of it, each puts its own."""
+        sharding = NamedSharding(self.mesh, spec)
+        if sharding.is_fully_addressable:
+            return jax.device_put(tree, sharding)
+
+        def place(leaf: Any) -> jax.Array:
+            whole = np.asarray(leaf)
+            return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+        return jax.tree.map(place, tree)
 
     def _count(self, name: str) -> None:
         self.traces[name] = self.traces.get(name, 0) + 1

@@ -131,14 +131,5 @@ class RunLog:
         self._events.write(event.SerializeToString())
 
 
-def read_history(folder: Path) -> list[dict[str, Any]]:
-    """Returns the log points in a run's metrics.jsonl."""
-    path = folder / METRICS
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, ValueError):
-        raise RunFolderError(f"'{path}' is missing or damaged; expected --overwrite or a new name") from None
-
-
 def _number(value: float) -> float | None:
     return value if isinstance(value, int) or math.isfinite(value) else None

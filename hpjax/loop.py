@@ -19,6 +19,7 @@ from hpjax.inspection.measure import Measured, on_host
 from hpjax.interrupt import Interrupt
 from hpjax.logs import RunLog
 from hpjax.objective import Evaluation, Objective
+from hpjax.processes.team import ALONE, Alone
 from hpjax.progress import ProgressView
 from hpjax.resolve import Lengths
 from hpjax.saver import Saver
@@ -69,6 +70,7 @@ class Loop:
         splits: Mapping[str, tuple[int, int]],
         log: RunLog,
         checkpoints: Checkpoints,
+        team: Alone = ALONE,
     ):
         self.run, self.objective = run, objective
         self.tick = 0
@@ -80,7 +82,7 @@ class Loop:
         self._accumulation = config.batch_size // (config.micro_batch_size or config.batch_size)
         self._lengths, self._splits, self._log = lengths, splits, log
         self._saver = Saver(checkpoints, log, objective)
-        self._checkpoints = checkpoints
+        self._checkpoints, self._team = checkpoints, team
         self._stopping = EarlyStopping(
             config.early_stopping_patience,
             config.early_stopping_min_delta,
@@ -129,8 +131,12 @@ class Loop:
         self._compile()
         pending: _Boundary | None = None
         self._clock = time.monotonic()
-        while not self.finished and interrupt.signal is None:
-            boundary = self._advance()
+        while not self.finished:
+            look, stop = self._team.pace(max(1, int(self._ticks_per_second * SECONDS_BETWEEN_LOOKS)), interrupt.signal)
+            if stop is not None:
+                interrupt.signal = stop
+                break
+            boundary = self._advance(look)
             if pending is not None:
                 self._handle(pending, view)
             pending = boundary
@@ -185,13 +191,12 @@ class Loop:
     def _every(self, steps: int) -> int:
         return steps * self._accumulation
 
-    def _advance(self) -> _Boundary:
-        """Asks the device for the chunk up to the next boundary, and for what is due there."""
+    def _advance(self, look: int) -> _Boundary:
+        """Asks the device for the chunk up to the next boundary, at most `look` ticks, and for what is due there."""
         due = [self._lengths.log_every, self._lengths.eval_every, self._lengths.checkpoint_every]
         due += [self._lengths.inspect_every] if self._asked.names else []
         ends = [self.tick - self.tick % self._every(steps) + self._every(steps) for steps in due]
-        look = self.tick + max(1, int(self._ticks_per_second * SECONDS_BETWEEN_LOOKS))
-        target = min(*ends, self.end, look)
+        target = min(*ends, self.end, self.tick + look)
         program, examples = self.run.program, self.run.examples
         self._states, report = program.chunk(self._states, self.run.values, examples, target - self.tick)
         self.tick = target
@@ -242,7 +247,7 @@ class Loop:
             improved = self._evaluated(boundary.tick, shown, view)
         if boundary.snapshot is not None and (improved or self._is_due(boundary.tick, self._lengths.checkpoint_every)):
             self._save(boundary.tick, boundary.snapshot)
-        if boundary.snapshot is not None and self._shown(boundary.tick):
+        if boundary.snapshot is not None and self._shown(boundary.tick) and self._team.first:
             self._callbacks.call(step, self._lengths.train_steps, shown, boundary.snapshot)
         if boundary.evaluation is not None:
             self._stop_early(boundary, view)

@@ -29,13 +29,20 @@ class _Quiet(Console):
 class ProgressView:
     """Shows steps done, rate, time left, learning rate and loss."""
 
-    def __init__(self, steps: int, enabled: bool):
-        self._steps, self._enabled = steps, enabled
-        self._console = _Quiet(highlight=False, soft_wrap=True, quiet=sys.stdout is None)
+    def __init__(self, steps: int, enabled: bool, silent: bool = False):
+        """Makes the view.
+
+        Args:
+          steps: of the whole run.
+          enabled: whether progress is shown; warnings are in any case.
+          silent: whether nothing is, for another process shows it.
+        """
+        self._steps, self._enabled = steps, enabled and not silent
+        self._console = _Quiet(highlight=False, soft_wrap=True, quiet=sys.stdout is None or silent)
         self._bar: Progress | None = None
         self._last_line = -float("inf")
         self._first: tuple[float, int] | None = None
-        if enabled and sys.stdout is not None and sys.stdout.isatty():
+        if self._enabled and sys.stdout is not None and sys.stdout.isatty():
             columns = (
                 TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
                 BarColumn(bar_width=20),

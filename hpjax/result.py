@@ -9,9 +9,9 @@ from typing import Any
 
 from hpjax.checkpoints import Checkpoints
 from hpjax.config import Config
-from hpjax.logs import RunLog, read_history
+from hpjax.logs import RunLog
 from hpjax.loop import Loop
-from hpjax.runfolder import CHECKPOINTS, RunFolder
+from hpjax.runfolder import RunFolder
 from hpjax.trial import TrialState
 
 Evaluated = Callable[[TrialState], Any]
@@ -93,21 +93,24 @@ def finish(loop: Loop, folder: RunFolder, log: RunLog) -> Result:
         **{**facts, "objective": objective},
         diverged_at=loop.diverged_at,
         params=None if chosen is None else loop.params(),
-        history=read_history(folder.path),
+        history=folder.history(),
     )
 
 
-def finished(folder: RunFolder, config: Config, like: Callable[[], TrialState], evaluated: Evaluated) -> Result:
+def finished(
+    folder: RunFolder, config: Config, checkpoints: Checkpoints, like: Callable[[], TrialState], evaluated: Evaluated
+) -> Result:
     """Returns the result of a run that had ended before.
 
     Args:
       folder: its folder.
       config: its config.
+      checkpoints: its checkpoints, which are closed.
       like: returns arrays in the structure of its states.
       evaluated: the parameters of a state that are the result.
     """
     facts = folder.metadata()
-    with contextlib.closing(Checkpoints(folder.path / CHECKPOINTS, config.keep_newest, config.keep_best)) as checkpoints:
+    with contextlib.closing(checkpoints):
         chosen = facts["chosen_tick"]
         params = None if chosen is None else evaluated(checkpoints.restore(chosen, like())[0])
     return Result(
@@ -122,5 +125,5 @@ def finished(folder: RunFolder, config: Config, like: Callable[[], TrialState], 
         seconds=facts["seconds"],
         diverged_at=facts["diverged_at"],
         params=params,
-        history=read_history(folder.path),
+        history=folder.history(),
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hpjax import flags
-from hpjax.config import FIELDS, NOT_PART_OF_A_RUN, PLACES, Config, to_text
+from hpjax.config import ELASTIC, FIELDS, NOT_PART_OF_A_RUN, PLACES, Config, to_text
 from hpjax.errors import ConfigError, RunFolderError
 
 FLAGS, METADATA, METRICS, EVENTS, CHECKPOINTS, LOCK, JOURNAL, PARAMS = (
@@ -123,7 +123,7 @@ class RunFolder:
         if not config.resume:
             raise RunFolderError(f"'{self.path}' holds a run and --noresume was given; expected --overwrite or a new name")
         stored = self._stored()
-        changed = changes(FIELDS, stored, config, (*NOT_PART_OF_A_RUN, *PLACES))
+        changed = changes(FIELDS, stored, config, (*NOT_PART_OF_A_RUN, *PLACES, *ELASTIC))
         if changed:
             raise RunFolderError(
                 f"'{self.path}' holds a run with other flags ({'; '.join(changed.values())}); expected the same flags, "
@@ -131,6 +131,7 @@ class RunFolder:
             )
         self.resumed = True
         places = [name for name in (*NOT_PART_OF_A_RUN, *PLACES) if name in FIELDS]
+        places += [name for name in ELASTIC if getattr(config, name) != "auto"]
         return stored.replace(**{name: getattr(config, name) for name in places})
 
     def write(self, name: str, text: str) -> None:
@@ -154,6 +155,14 @@ class RunFolder:
     def update_metadata(self, **changes: Any) -> None:
         """Writes metadata.json with some entries changed."""
         self.write(METADATA, json.dumps({**self.metadata(), **changes}, indent=2) + "\n")
+
+    def history(self) -> list[dict[str, Any]]:
+        """Returns the log points in metrics.jsonl."""
+        path = self.path / METRICS
+        try:
+            return [json.loads(line) for line in path.read_text().splitlines()]
+        except (OSError, ValueError):
+            raise RunFolderError(f"'{path}' is missing or damaged; expected --overwrite or a new name") from None
 
     def close(self) -> None:
         """Gives the folder back; one that holds nothing but the lock is removed."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpjax import build, devices, flags, inert, resolve, result
+from hpjax import build, devices, flags, inert, processes, resolve, result
 from hpjax.build import SingleRun
 from hpjax.callbacks import Callbacks
 from hpjax.checkpoints import Checkpoints
@@ -18,19 +18,21 @@ from hpjax.config import FIELDS, NOT_PART_OF_A_RUN, Config, to_text
 from hpjax.data import Dataset
 from hpjax.errors import HpjaxError, RunFolderError
 from hpjax.interrupt import Interrupt
-from hpjax.logs import RunLog
 from hpjax.loop import Loop
 from hpjax.ops import native
+from hpjax.processes import Alone, opening
 from hpjax.progress import ProgressView
 from hpjax.resolve import Lengths
 from hpjax.result import Result
-from hpjax.runfolder import CHECKPOINTS, FLAGS, RunFolder
+from hpjax.runfolder import FLAGS, RunFolder
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def run(config: Config, *, leave_at_second: bool = False) -> Result:
     """Trains one trial; the same folder again goes on where it was, or returns the finished result.
+
+    Called in each of several processes that flags or a scheduler say share the run, it returns the same in all of them.
 
     Args:
       config: the settings.
@@ -44,49 +46,64 @@ def run(config: Config, *, leave_at_second: bool = False) -> Result:
         fills up later raises RunFolderError, and the last checkpoint stays good.
       KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM, after the run was saved.
     """
+    with processes.joined(config) as team:
+        return _run(config, team, leave_at_second)
+
+
+def _run(config: Config, team: Alone, leave_at_second: bool) -> Result:
     inert.check_warmup(config)
     config = resolve.resolve(config)
     dataset = build.load(config)
     lengths, notes = resolve.lengths(config, dataset.splits["train"][1])
-    lost = devices.configure()
+    lost = devices.configure(team.neighbours)
+    share = opening.share(team, config)
     micro_batch_size = config.micro_batch_size or config.batch_size
-    devices.candidates(config.devices, micro_batch_size, config.eval_batch_size, config.lane_devices)
+    devices.candidates(config.devices, micro_batch_size, config.eval_batch_size, config.lane_devices, share)
     scalars = resolve.traced(config, lengths)
     build.check_parts(config, dataset, scalars)
     begin = build.initial(config, dataset)
     Callbacks(config.callback)
+    opening.check_alike(team, config, dataset)
     if config.run_dir is None:
         config = config.replace(run_dir=f"runs/{config.dataset}_{config.model}-{time.strftime('%Y%m%d-%H%M%S')}")
-    with _opened(config) as (folder, config):
+    with opening.folder(team, config, share) as (folder, config):
         if folder.resumed and result.is_finished(folder):
             part, examples = build.trial(config, dataset), build.examples(dataset)
-            return result.finished(folder, config, lambda: build.like(part, scalars, examples), part.evaluated)
-        view = ProgressView(lengths.train_steps, config.progress)
+            checkpoints = opening.checkpoints(team, folder, config)
+            return result.finished(folder, config, checkpoints, lambda: build.like(part, scalars, examples), part.evaluated)
+        view = ProgressView(lengths.train_steps, config.progress, silent=not team.first)
         for note in (lost, *notes, *(begin.notes if begin and not folder.resumed else ())):
             if note is not None:
                 view.say(note)
         with Interrupt(leave_at_second) as interrupt:
-            view.say("compiling, and measuring how many devices are fastest" if config.devices == "auto" else "compiling")
-            single = build.single_run(config, dataset, scalars, begin)
-            _begin(folder, single, dataset.fingerprint(), view)
-            with failure_noted(folder):
-                return _train(folder, single, lengths, dataset, interrupt, view)
+            measures = config.devices == "auto" and team.number == 1
+            view.say("compiling, and measuring how many devices are fastest" if measures else "compiling")
+            single = build.single_run(config, dataset, scalars, begin, share)
+            _begin(folder, single, dataset.fingerprint(), view, share.processes)
+            with failure_noted(folder, team):
+                return _train(folder, single, lengths, dataset, interrupt, view, team)
 
 
 def _train(
-    folder: RunFolder, single: SingleRun, lengths: Lengths, dataset: Dataset, interrupt: Interrupt, view: ProgressView
+    folder: RunFolder,
+    single: SingleRun,
+    lengths: Lengths,
+    dataset: Dataset,
+    interrupt: Interrupt,
+    view: ProgressView,
+    team: Alone,
 ) -> Result:
     """Trains from the newest checkpoint that is intact, or from the beginning, to the result."""
     config = single.config
     with contextlib.ExitStack() as stack:
-        checkpoints = Checkpoints(folder.path / CHECKPOINTS, config.keep_newest, config.keep_best)
+        checkpoints = opening.checkpoints(team, folder, config)
         stack.callback(checkpoints.close)
         newest = _newest(checkpoints, view)
         state, record = (None, {}) if newest is None else checkpoints.restore(newest, single.like())
-        log = RunLog(folder.path, config.tensorboard, record.get("sizes"))
+        log = opening.log(team, folder, config, record.get("sizes"))
         stack.callback(log.close)
         objective = build.objective(config)
-        loop = Loop(single, lengths, objective, dataset.splits, log, checkpoints)
+        loop = Loop(single, lengths, objective, dataset.splits, log, checkpoints, team)
         if state is None:
             log.hyperparameters(_settings(config), [objective.name])
         else:
@@ -94,7 +111,7 @@ def _train(
             view.say(f"resumed at step {loop.step} of {lengths.train_steps}")
         with view:
             loop.train(interrupt, view)
-        if interrupt.signal is not None and not loop.finished:
+        if not loop.finished:
             folder.update_metadata(status="preempted", step=loop.step)
             view.say(f"preempted at step {loop.step} of {lengths.train_steps}; the same command goes on")
             interrupt.leave()
@@ -102,37 +119,38 @@ def _train(
 
 
 @contextlib.contextmanager
-def _opened(config: Config) -> Iterator[tuple[RunFolder, Config]]:
-    """Opens the run's folder, and gives it back in the end."""
-    with contextlib.closing(RunFolder.open(str(config.run_dir))) as folder:
-        yield folder, folder.adopt(config)
+def failure_noted(folder: RunFolder, team: Alone = processes.ALONE) -> Iterator[None]:
+    """Notes in the metadata what ended the run early, in this process or in another one."""
 
+    def note(reason: str) -> None:
+        # The folder may be what failed; the error itself is what the person must see.
+        with contextlib.suppress(HpjaxError, OSError):
+            folder.update_metadata(status="failed", error=reason[:500])
 
-@contextlib.contextmanager
-def failure_noted(folder: RunFolder) -> Iterator[None]:
-    """Notes in the metadata what ended the run early."""
+    team.at_end(note)
     try:
         yield
     except Exception as error:
-        # The folder may be what failed; the error itself is what the person must see.
-        with contextlib.suppress(HpjaxError, OSError):
-            folder.update_metadata(status="failed", error=str(error)[:500])
+        note(str(error))
         raise
+    finally:
+        team.at_end(None)
 
 
-def _begin(folder: RunFolder, single: SingleRun, data: str, view: ProgressView) -> None:
+def _begin(folder: RunFolder, single: SingleRun, data: str, view: ProgressView, processes: int) -> None:
     """Writes flags.txt and metadata.json, or compares what a resumed run was made with.
 
     Raises:
       RunFolderError: the data set has changed since the run was begun.
     """
-    if folder.resumed and folder.metadata().get("data", data) != data:
+    facts = folder.metadata()
+    if folder.resumed and facts.get("data", data) != data:
         raise RunFolderError("the data set has changed since this run was begun; expected the same data or a new name")
-    identity = devices.identity(int(single.config.lane_width), int(single.config.devices), single.config.native)
+    identity = devices.identity(int(single.config.lane_width), int(single.config.devices), single.config.native, processes)
     view.say(native.described(single.config.native, single.config.compute_dtype))
     if single.note is not None:
         view.say(single.note)
-    before = folder.metadata().get("identity")
+    before = facts.get("identity")
     if folder.resumed and before is not None:
         changed = list(devices.differences(before, identity))
         if changed:

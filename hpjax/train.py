@@ -22,10 +22,12 @@ def main(argv: Sequence[str]) -> int:
     def work() -> int:
         config = flags.parse(argv)
         # Imported late, so that --help and a misspelt flag answer at once.
+        from hpjax import processes
         from hpjax.runner import run
 
         result = run(config, leave_at_second=True)
-        command.show(summary(result))
+        if processes.is_first():
+            command.show(summary(result))
         return 0 if result.status == "done" else 1
 
     return command.run("hpjax.train", work)

@@ -15,8 +15,8 @@ from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment
 import hpjax
 import whole_runs as runs
 from hpjax.errors import RunFolderError
-from hpjax.logs import RunLog, read_history
-from hpjax.runfolder import METRICS
+from hpjax.logs import RunLog
+from hpjax.runfolder import METRICS, RunFolder
 
 NAMES = {
     "train/loss",
@@ -54,7 +54,9 @@ def test_metrics_jsonl_has_what_the_run_came_to(finished: Path) -> None:
         expected = {"val": [10, 20, 30, 40], "test": [40]}.get(name.split("/")[0], [5, 10, 15, 20, 25, 30, 35, 40])
         assert steps[name] == expected, name
     assert len(found) == len({(name, step) for name, step, _ in found}), "no value is written twice"
-    assert read_history(finished) == [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert RunFolder(finished, None).history() == [
+        json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()
+    ]
 
 
 def test_tensorboard_reads_the_same_names_steps_and_values(finished: Path) -> None:
@@ -172,7 +174,7 @@ def test_a_line_is_readable_as_soon_as_it_is_written(tmp_path: Path) -> None:
     log = open_log(tmp_path / "run")
     for step in (1, 2, 3):
         log.write(step, **{"train/loss": 1.0 / step})
-        assert [point["step"] for point in read_history(tmp_path / "run")] == list(range(1, step + 1))
+        assert [point["step"] for point in RunFolder(tmp_path / "run", None).history()] == list(range(1, step + 1))
         assert [s for _, s, _ in runs.scalars(tmp_path / "run")] == list(range(1, step + 1))
     log.close()
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 
-from hpjax.config import FIELDS, Config, to_text
+from hpjax.config import FIELDS, PROCESSES, Config, to_text
 from hpjax.errors import ConfigError
 
 UNUSED: dict[str, str] = {
     "run_dir": "a study has a folder of its own: expected --study=FOLDER",
     "callback": "a study's trials call none: expected none",
     "inspect": "a study's trials are not looked into: expected none, or python -m hpjax.inspection with the winner",
+    **dict.fromkeys(PROCESSES[:3], "a study runs in one process: expected none"),
 }
 """Settings of a run that a study does not use, and what to do instead."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, get_origin
 
-from hpjax.config import FIELDS, convert, converted, kind, optional
+from hpjax.config import FIELDS, PROCESSES, convert, converted, kind, optional
 from hpjax.errors import ConfigError, did_you_mean
 from hpjax.settings.fields import AT_LEAST_0, choices
 from hpjax.study.space.source import Refused, Source
@@ -23,7 +23,7 @@ NOT_VARIED: dict[str, str] = {
     **dict.fromkeys(("inspect", "inspect_every", "inspect_examples"), _SAME_MEASURE),
     **dict.fromkeys(("sharpness_iterations", "sharpness_values"), _SAME_MEASURE),
     **dict.fromkeys(("run_dir", "resume", "overwrite", "tensorboard", "progress"), _PLACE),
-    **dict.fromkeys(("devices", "lane_width", "lane_devices", "parallel", "native"), _PLACE),
+    **dict.fromkeys(("devices", "lane_width", "lane_devices", "parallel", "native", *PROCESSES), _PLACE),
 }
 """Settings that cannot be varied, and why."""
 
