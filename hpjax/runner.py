@@ -131,6 +131,8 @@ def failure_noted(folder: RunFolder, team: Alone = processes.ALONE) -> Iterator[
     try:
         yield
     except Exception as error:
+        # Where it is another process's end that made it, this one ends here, and that is noted.
+        team.fail(error)
         note(str(error))
         raise
     finally:

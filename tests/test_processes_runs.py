@@ -151,7 +151,12 @@ def test_sigterm_on_any_one_process_saves_all_at_the_same_step(two: Path, tmp_pa
         assert facts["status"] == "preempted"
         assert f"preempted at step {facts['step']} of {STEPS}; the same command goes on" in run.said(0)
         assert max(saved(folder)) // 2 == facts["step"] < STEPS
-    finish(2, folder, cache)
+    # The launcher starts both, and gives what they end with.
+    flags = runs.flags(folder, **{**SETTINGS, "num_processes": 2})
+    code = "import sys; from hpjax import launch; sys.exit(launch.main(['launch', *sys.argv[1:]]))"
+    launched = runs.start(flags, tmp_path / "output", code, JAX_NUM_CPU_DEVICES="1", **cache)
+    assert launched.wait(200) == 0, (tmp_path / "output").read_text()
+    assert f"resumed at step {facts['step']} of {STEPS}" in (tmp_path / "output").read_text()
     runs.assert_same(folder, two)
 
 

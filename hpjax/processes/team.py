@@ -110,8 +110,8 @@ class Team(Alone):
 
     def fail(self, error: BaseException) -> None:
         """See `Alone`."""
-        if self._stopped and not isinstance(error, Exception):
-            # All leave for the same signal.
+        left_alike = self._stopped and not isinstance(error, Exception)
+        if left_alike or self._code is not None:
             return
         if isinstance(error, HpjaxError):
             text, code = " ".join(str(error).split()), BAD_INPUT
