@@ -9,8 +9,10 @@ from jax.flatten_util import ravel_pytree
 
 import test_models
 from hpjax.inspection.lanczos import hessian_product
+from hpjax.inspection.layers import activations
 from hpjax.losses import cross_entropy
 from hpjax.models import MODELS
+from hpjax.ops import native
 
 
 @pytest.mark.parametrize("name", MODELS.names())
@@ -40,3 +42,13 @@ def test_hessian_products_are_central_differences(
     print(name, np.median(errors))
     # Measured: at most 5e-9.
     assert np.median(errors) < 1e-7
+
+
+def test_a_pair_of_one_array_is_shown_once(rng: np.random.Generator) -> None:
+    """A residual network's blocks hand their result on twice; natively at evaluation it is one array as well."""
+    for on in (False, True):
+        model, variables, x, *_ = test_models.problem("resnet", rng)
+        with native.scope(on):
+            found = activations(model, {"params": variables[0], **variables[1]}, x)
+        assert "Block_0" in found and "Block_0/Norm_1" in found
+        assert not any(name.endswith(("/0", "/1")) for name in found)

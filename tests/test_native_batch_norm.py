@@ -209,6 +209,28 @@ def test_every_activation_is_xlas(rng, activation):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), run(True), run(False))
 
 
+@pytest.mark.parametrize("activation", ["none", "relu", "tanh"])
+@pytest.mark.parametrize("added", [True, False])
+def test_two_that_use_a_result_have_the_sum_of_their_cotangents(instructions, rng, activation, added):
+    """To the bit that of one with the sum, which float32 rounds once either way."""
+    x, residual, one, other = (normal(rng, 40, 30, 21) for _ in range(4))
+    arrays = (x, normal(rng, 21), normal(rng, 21), *((residual,) if added else ()))
+
+    def pullback(twice):
+        run = partial(with_moments_beside, activation=activation, twice=twice)
+        return jax.vjp(run, *arrays, has_aux=True)[:2]
+
+    (first, second), of_two = pullback(True)
+    y, of_one = pullback(False)
+    np.testing.assert_array_equal(first, y)
+    np.testing.assert_array_equal(second, y)
+    found, expected = of_two((one, other)), of_one(one + other)
+    # Of tanh each cotangent goes through its derivative by itself.
+    close = {"rtol": 1e-4, "atol": 1e-5} if activation == "tanh" else {"rtol": 0, "atol": 0}
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, **close)
+
+
 def test_no_gradient_goes_through_the_moments(rng):
     x, one = normal(rng, 6, 4), np.ones(4, np.float32)
     for on in (True, False):
