@@ -32,7 +32,7 @@ def layer_table(bench: Bench, config: Config, state: TrialState) -> Table:
 
     Returns:
       `layer`, `kind` (`activation` or `gradient`), `size` (root mean square), `dead` (share of units that are 0 for every
-      example; NaN of gradients).
+      example; NaN of gradients), `output` (whether what it gives is what the model gives).
     """
     dataset = bench.dataset
     trial = dataclasses.replace(bench.program.trial, data_axis=None, data_shards=1)
@@ -53,25 +53,27 @@ def layer_table(bench: Bench, config: Config, state: TrialState) -> Table:
             units = array.reshape(-1, array.shape[-1])
             return jnp.sqrt(jnp.mean(array.astype(jnp.float32) ** 2)), jnp.mean(jnp.all(units == 0, axis=0))
 
-        given = {name: summary(array) for name, array in activations(trial.model, variables, x).items()}
+        given = activations(trial.model, variables, x)
+        output = given.get(OUTPUT)
+        ends = {name: _same(array, output) for name, array in given.items()}
         gradients = by_path(jax.grad(loss)(state.params))
-        return given, {name: jnp.sqrt(jnp.mean(g.astype(jnp.float32) ** 2)) for name, g in gradients.items()}
+        found = {name: (*summary(array), ends[name]) for name, array in given.items()}
+        return found, {name: jnp.sqrt(jnp.mean(g.astype(jnp.float32) ** 2)) for name, g in gradients.items()}
 
     given, gradients = jax.device_get(look(state, Examples(jnp.asarray(dataset.x), jnp.asarray(dataset.y))))
-    rows = [(name, "activation", float(size), float(dead)) for name, (size, dead) in given.items()]
-    rows += [(name, "gradient", float(size), float("nan")) for name, size in gradients.items()]
-    names = ("layer", "kind", "size", "dead")
+    rows = [(name, "activation", float(size), float(dead), bool(end)) for name, (size, dead, end) in given.items()]
+    rows += [(name, "gradient", float(size), float("nan"), False) for name, size in gradients.items()]
+    names = ("layer", "kind", "size", "dead", "output")
     return {name: [row[i] for row in rows] for i, name in enumerate(names)}
 
 
 def layer_notes(table: Table) -> Iterator[Note]:
     """Yields what is noticed in what `layer_table` gave."""
-    rows = list(zip(*(table[name] for name in ("layer", "kind", "size", "dead")), strict=True))
-    given = [(name, size, dead) for name, kind, size, dead in rows if kind == "activation"]
-    gradients = [(name, size) for name, kind, size, _ in rows if kind == "gradient"]
+    rows = list(zip(*(table[name] for name in ("layer", "kind", "size", "dead", "output")), strict=True))
+    given = [(name, size, dead) for name, kind, size, dead, _ in rows if kind == "activation"]
+    gradients = [(name, size) for name, kind, size, *_ in rows if kind == "gradient"]
     # What gives the outputs may begin at 0: then the loss begins at chance.
-    last = {name for name, size, share in given if (size, share) in [row[1:] for row in given if row[0] == OUTPUT]}
-    hidden = [row for row in given if row[0] not in last]
+    hidden = [(name, size, dead) for name, kind, size, dead, last in rows if kind == "activation" and not last]
     dead = [(name, share) for name, _, share in hidden if share > DEAD]
     if dead:
         name, share = max(dead, key=lambda one: one[1])
@@ -116,3 +118,10 @@ def layer_notes(table: Table) -> Iterator[Note]:
     if not (dead or silent or gone or largest > EXPLODED):
         low = min(size for _, size in gradients) / top if top else 0.0
         yield Note("layers", "ok", f"{len(given)} layers alive; gradients between {low:.2g} and 1 of the largest")
+
+
+def _same(one: jax.Array, other: jax.Array | None) -> jax.Array:
+    """Returns whether two activations are the same numbers in the same shape."""
+    if other is None or one.shape != other.shape:
+        return jnp.asarray(False)
+    return jnp.all(one == other)
