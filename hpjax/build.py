@@ -102,6 +102,8 @@ def trial(config: Config, dataset: Dataset) -> Trial:
         eval_batch_size=config.eval_batch_size,
         capacity=folds.filled(len(dataset.y)) if own else max(size for _, size in dataset.splits.values()),
         share_batches=config.share_batches,
+        ghost_batch_norm=config.ghost_batch_norm,
+        shard_optimizer_state=config.shard_optimizer_state,
         native=config.native == "on",
         compute_dtype=config.compute_dtype,
     )

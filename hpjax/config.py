@@ -103,7 +103,7 @@ GROUPS: dict[str, str] = {
     "inspect": "looking inside",
     "objective": "evaluation, logs and checkpoints",
     "devices": "devices",
-    "run_dir": "the run's folder and the screen",
+    "dry_run": "the run's folder and the screen",
     "coordinator_address": "one run on many processes",
 }
 """The first setting of each group, and the group's name."""
@@ -112,7 +112,7 @@ STUDY_GROUPS = {**GROUPS, "vary": "the study"}
 TUNE_GROUPS = {**GROUPS, "budget": "the recipe"}
 
 PROCESSES = ("coordinator_address", "num_processes", "process_id", "join_timeout")
-NOT_PART_OF_A_RUN = ("run_dir", "resume", "overwrite", "progress", *PROCESSES)
+NOT_PART_OF_A_RUN = ("dry_run", "run_dir", "resume", "overwrite", "progress", *PROCESSES)
 """Settings that say where and how to run, not what: two runs that differ only in these are the same run."""
 
 NOT_PART_OF_A_STUDY = (*NOT_PART_OF_A_RUN, "extend", "study", "storage")

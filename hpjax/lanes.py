@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from hpjax import zero
 from hpjax.batch import Examples
 from hpjax.devices import cores
 from hpjax.inspection.measure import Measured, measure
@@ -70,6 +71,9 @@ class LaneProgram:
         self.mesh = Mesh(grid, (LANE, DATA), axis_types=(AxisType.Auto, AxisType.Auto))
         self.traces: dict[str, int] = {}
         self._inspections: dict[Inspections, Callable[..., Any]] = {}
+        if self.trial.is_shared_out and layout.parallel == "pmap":
+            raise ValueError("pmap maps one axis: use shard_map to share an optimizer's state out")
+        self._whole: Any = None
 
     def put_examples(self, examples: Examples) -> Examples:
         """Returns the data set, copied to every device."""
@@ -86,6 +90,10 @@ class LaneProgram:
 
     def init(self, values: Values, examples: Examples) -> TrialState:
         """Returns the states of new trials."""
+        if self.trial.is_shared_out and self._whole is None:
+            alone = dataclasses.replace(self.trial, data_axis=None)
+            first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), values)
+            self._whole = jax.eval_shape(alone.init, first, examples).optimizer
         return self._init(values, examples)
 
     def chunk(
@@ -240,7 +248,10 @@ class LaneProgram:
     def _take(self) -> Callable[..., Any]:
         def take(states: TrialState, lane: jax.Array) -> TrialState:
             self._count("take")
-            return jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, lane, keepdims=False), states)
+            state = jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, lane, keepdims=False), states)
+            if not self.trial.is_shared_out:
+                return state
+            return state._replace(optimizer=jax.tree.map(zero.unflattened, state.optimizer, self._whole))
 
         return jax.jit(take, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
 
@@ -248,9 +259,12 @@ class LaneProgram:
     def _put(self) -> Callable[..., Any]:
         def put(states: TrialState, lane: jax.Array, state: TrialState) -> TrialState:
             self._count("put")
+            if self.trial.is_shared_out:
+                flat = jax.tree.map(lambda leaf: zero.flattened(leaf, self.layout.data_devices), state.optimizer)
+                state = state._replace(optimizer=flat)
             return jax.tree.map(lambda all_, one: lax.dynamic_update_index_in_dim(all_, one, lane, 0), states, state)
 
-        return jax.jit(put, donate_argnums=0, out_shardings=NamedSharding(self.mesh, PartitionSpec(LANE)))
+        return jax.jit(put, donate_argnums=0, out_shardings=self._shardings(self._states_lie))
 
     def _over_lanes(self, function: Callable[..., Any], lanewise: int) -> Callable[..., Any]:
         """Maps a function of one lane over all lanes of a device; the first `lanewise` arguments have a lane axis."""
@@ -291,15 +305,32 @@ class LaneProgram:
             return self._pmapped(counted, lanewise)
 
         def sharded(*args: Any) -> Any:
-            specs = tuple(PartitionSpec(LANE) if i < lanewise else PartitionSpec() for i in range(len(args)))
+            specs = tuple(self._lies(arg) if i < lanewise else PartitionSpec() for i, arg in enumerate(args))
             # check_vma would sum the gradients of replicated parameters by itself, and pmean would not divide (DESIGN).
-            return jax.shard_map(counted, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(LANE), check_vma=False)(
-                *args
-            )
+            return jax.shard_map(counted, mesh=self.mesh, in_specs=specs, out_specs=out, check_vma=False)(*args)
 
+        states, lanes = self._states_lie, PartitionSpec(LANE)
+        out = {"chunk": (states, lanes), **dict.fromkeys(("init", "refill", "observe"), states)}.get(name, lanes)
         # Said outright: else JAX drops a mesh axis of one device, and after `put` the same chunk would compile once more.
-        out = NamedSharding(self.mesh, PartitionSpec(LANE))
-        return jax.jit(sharded, donate_argnums=0 if donate else (), out_shardings=out)
+        return jax.jit(sharded, donate_argnums=0 if donate else (), out_shardings=self._shardings(out))
+
+    @property
+    def _states_lie(self) -> Any:
+        """How states lie on the mesh: lanes on their devices, a shared out optimizer over those of each lane."""
+        if not self.trial.is_shared_out:
+            return PartitionSpec(LANE)
+        lie: dict[str, Any] = {
+            **dict.fromkeys(TrialState._fields, PartitionSpec(LANE)),
+            "optimizer": PartitionSpec(LANE, DATA),
+        }
+        return TrialState(**lie)
+
+    def _lies(self, argument: Any) -> Any:
+        return self._states_lie if isinstance(argument, TrialState) else PartitionSpec(LANE)
+
+    def _shardings(self, specs: Any) -> Any:
+        of = lambda spec: NamedSharding(self.mesh, spec)  # noqa: E731
+        return jax.tree.map(of, specs, is_leaf=lambda spec: isinstance(spec, PartitionSpec))
 
     def _pmapped(self, function: Callable[..., Any], lanewise: int) -> Callable[..., Any]:
         """Maps a per-device function by pmap; its arguments and results keep the form they have under shard_map."""

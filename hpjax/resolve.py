@@ -109,6 +109,7 @@ def resolve(config: Config) -> Config:
         raise ConfigError(f"fold is {config.fold}, but folds is not given; expected --folds=NUMBER")
     if config.ema_decay is not None and config.optimizer.startswith("schedule_free"):
         raise ConfigError(f"ema_decay is set; expected none for '{config.optimizer}', which averages its parameters itself")
+    _check_sharding(config)
     for setting, known in (("activation", ACTIVATIONS), ("init", INITIALIZERS)):
         if getattr(config, setting) is not None and getattr(config, setting) not in known:
             raise unknown(setting, getattr(config, setting), known)
@@ -272,6 +273,18 @@ def _used(config: Config, part: str) -> dict[str, Any]:
     """Returns the settings, with their defaults, of what a config has chosen of one kind of part."""
     registry = PARTS[part]
     return {setting: default for name in chosen(config, part) for setting, default in registry.settings(name).items()}
+
+
+def _check_sharding(config: Config) -> None:
+    """Refuses what devices that share a batch cannot do, or what changes nothing there."""
+    if config.shard_optimizer_state and config.optimizer.startswith("schedule_free"):
+        raise ConfigError(
+            f"shard_optimizer_state is true; expected false for '{config.optimizer}', whose state holds what is evaluated"
+        )
+    if config.shard_optimizer_state and config.parallel == "pmap":
+        raise ConfigError("shard_optimizer_state is true; expected parallel=shard_map, not pmap, which maps one axis")
+    if config.ghost_batch_norm and config.norm not in (None, "batch"):
+        raise ConfigError(f"ghost_batch_norm is true, but norm is {config.norm}; expected it with norm batch only")
 
 
 def _check_early_stopping(config: Config) -> None:

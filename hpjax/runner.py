@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpjax import build, devices, flags, inert, processes, resolve, result
+from hpjax import build, devices, flags, inert, processes, resolve, result, zero
 from hpjax.build import SingleRun
 from hpjax.callbacks import Callbacks
 from hpjax.checkpoints import Checkpoints
 from hpjax.config import FIELDS, NOT_PART_OF_A_RUN, Config, to_text
 from hpjax.data import Dataset
-from hpjax.errors import HpjaxError, RunFolderError
+from hpjax.errors import ConfigError, HpjaxError, RunFolderError
 from hpjax.interrupt import Interrupt
 from hpjax.loop import Loop
 from hpjax.ops import native
@@ -46,6 +46,8 @@ def run(config: Config, *, leave_at_second: bool = False) -> Result:
         fills up later raises RunFolderError, and the last checkpoint stays good.
       KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM, after the run was saved.
     """
+    if config.dry_run:
+        raise ConfigError("dry_run is true; expected hpjax.preview.preview(config), which returns what --dry_run prints")
     with processes.joined(config) as team:
         return _run(config, team, leave_at_second)
 
@@ -79,6 +81,8 @@ def _run(config: Config, team: Alone, leave_at_second: bool) -> Result:
             measures = config.devices == "auto" and team.number == 1
             view.say("compiling, and measuring how many devices are fastest" if measures else "compiling")
             single = build.single_run(config, dataset, scalars, begin, share)
+            if single.program.trial.is_shared_out:
+                view.say(_shared_out(single))
             _begin(folder, single, dataset.fingerprint(), view, share.processes)
             with failure_noted(folder, team):
                 return _train(folder, single, lengths, dataset, interrupt, view, team)
@@ -173,6 +177,12 @@ def _begin(folder: RunFolder, single: SingleRun, data: str, view: ProgressView, 
         seeds={"seed": single.config.seed, "data_seed": single.config.data_seed},
     )
     view.say(f"run folder: {folder.path}")
+
+
+def _shared_out(single: SingleRun) -> str:
+    whole = single.like().optimizer
+    kept, full = (zero.bytes_of(whole, shards) / 1e6 for shards in (single.program.layout.data_devices, 1))
+    return f"optimizer's state: {kept:.4g} MB on each device, {full:.4g} MB if each had all of it"
 
 
 def _header(config: Config) -> list[str]:

@@ -23,6 +23,14 @@ def main(argv: Sequence[str]) -> int:
         config = flags.parse(argv)
         # Imported late, so that --help and a misspelt flag answer at once.
         from hpjax import processes
+
+        if config.dry_run:
+            from hpjax.preview import preview
+
+            lines = preview(config)
+            if processes.is_first():
+                command.show("\n".join(lines))
+            return 0
         from hpjax.runner import run
 
         result = run(config, leave_at_second=True)

@@ -17,7 +17,7 @@ import optax
 from flax import linen as nn
 from jax import lax
 
-from hpjax import metrics, optimizers, schedules
+from hpjax import metrics, optimizers, schedules, zero
 from hpjax.batch import Batch, Examples, Read, Reader
 from hpjax.data.order import GENERATOR
 from hpjax.evaluation import Measure
@@ -118,6 +118,8 @@ class Trial:
       share_batches: whether all trials of a program have one order of the data.
       data_shards: devices that share one micro-batch.
       data_axis: name of the mapped axis those devices form; None where nothing is mapped.
+      ghost_batch_norm: whether batch norm's statistics are those of each shard's part of a micro-batch.
+      shard_optimizer_state: whether each shard keeps a part of the optimizer's state, see `zero`.
       native: whether operators run by the native kernels where they can.
       compute_dtype: in what dense layers and convolutions multiply, see `ops.precision`.
     """
@@ -144,6 +146,8 @@ class Trial:
     share_batches: bool = False
     data_shards: int = 1
     data_axis: str | None = "data"
+    ghost_batch_norm: bool = False
+    shard_optimizer_state: bool = False
     native: bool = False
     compute_dtype: str = "float32"
 
@@ -152,6 +156,11 @@ class Trial:
         """What is averaged over the ticks of a log window: the loss and the metrics that are means."""
         return ("loss", *filter(metrics.is_mean, self.metrics))
 
+    @property
+    def is_shared_out(self) -> bool:
+        """Whether a state's optimizer holds this shard's part of every array, and not the whole arrays."""
+        return self.shard_optimizer_state and self.data_axis is not None and self.data_shards > 1
+
     def init(self, values: Values, examples: Examples) -> TrialState:
         """Returns the state before the first tick: parameters drawn from `values['seed']`, everything else zero."""
         key = jax.random.fold_in(jax.random.key(values["seed"], impl=GENERATOR), 0)
@@ -159,21 +168,22 @@ class Trial:
         variables = _replaced(dict(self.model.init(key, x)), examples.initial or {})
         params = variables.pop("params")
         reduction = schedules.init()
-        zero = jnp.float32(0.0)
+        nothing = jnp.float32(0.0)
         # Not as scheduled: no optimizer's first state depends on its rates, and the schedules are slow to compile.
-        rates = _Rates(values["learning_rate"], values["weight_decay"], zero, values["first_accumulation"])
+        rates = _Rates(values["learning_rate"], values["weight_decay"], nothing, values["first_accumulation"])
+        optimizer = self._transformation(rates, values).init(params)
         return TrialState(
             tick=jnp.int32(0),
             micro=jnp.int32(0),
             accumulation=rates.accumulation,
             params=params,
             collections=variables,
-            optimizer=self._transformation(rates, values).init(params),
+            optimizer=self._shared_out(optimizer),
             average=params if self.ema else None,
             gradients=jax.tree.map(jnp.zeros_like, params),
             plateau=reduction,
-            window={name: zero for name in (*self.logged, "count")},
-            last=Last(zero, zero, zero, zero, zero, zero, zero),
+            window={name: nothing for name in (*self.logged, "count")},
+            last=Last(*[nothing] * 7),
             diverged_at=jnp.int32(RUNNING),
         )
 
@@ -303,7 +313,8 @@ class Trial:
         """Returns loss, metrics, collections and gradients of the micro-batch, averaged over the shards."""
         dropout_rate = values["dropout_rate"] if self.dropout else NEVER
         stochastic_depth_rate = values["stochastic_depth_rate"] if self.stochastic_depth else NEVER
-        training = Training(batch.position, dropout_rate, stochastic_depth_rate, self.data_axis)
+        statistics = None if self.ghost_batch_norm else self.data_axis
+        training = Training(batch.position, dropout_rate, stochastic_depth_rate, statistics)
         key = jax.random.fold_in(jax.random.key(values["seed"], impl=GENERATOR), 1)
         items = self.items(values)
 
@@ -373,6 +384,22 @@ class Trial:
         self, rates: "_Rates", values: Values, share: jax.Array, state: TrialState
     ) -> tuple[Any, Any, Callable[[], tuple[jax.Array, ...]]]:
         """Returns parameters and optimizer state after a step, and what gives the norms that `Last` has."""
+        if not self.is_shared_out:
+            return self._step_on(rates, values, share, state)
+
+        def apply(gradients: Any, params: Any, optimizer: Any) -> tuple[Any, Any, Callable[[], tuple[jax.Array, ...]]]:
+            these = state._replace(gradients=gradients, params=params, optimizer=optimizer)
+            return self._step_on(rates, values, share, these)
+
+        whole = jax.eval_shape(self._transformation(rates, values).init, state.params)
+        alone = zero.elementwise(self.optimizer, self.optimizer_settings, self.common)
+        arrays = (state.gradients, state.params, state.optimizer)
+        return zero.step(apply, *arrays, whole, self.data_axis, self.data_shards, alone)  # type: ignore[arg-type]
+
+    def _step_on(
+        self, rates: "_Rates", values: Values, share: jax.Array, state: TrialState
+    ) -> tuple[Any, Any, Callable[[], tuple[jax.Array, ...]]]:
+        """`_step` of whole arrays, or of the same part of each."""
         # What is rounded at random: by the trial's seed and the tick that ends the step.
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(values["seed"], impl=GENERATOR), 2), state.tick)
         if optimizers.fused.available(self.optimizer, self.optimizer_settings, jax.tree.leaves(state.params)):
@@ -416,6 +443,11 @@ class Trial:
             return params
         frozen = optimizers.frozen(self.rules, params)
         return jax.tree.map(lambda stop, leaf: lax.stop_gradient(leaf) if stop else leaf, frozen, params)
+
+    def _shared_out(self, optimizer: Any) -> Any:
+        if not self.is_shared_out or self.data_axis is None:
+            return optimizer
+        return zero.part(optimizer, self.data_axis, self.data_shards)
 
     def _over_shards(self, tree: Any) -> Any:
         return tree if self.data_axis is None else lax.pmean(tree, self.data_axis)

@@ -49,7 +49,15 @@ def free_port() -> int:
 class Together:
     """The processes of one run."""
 
-    def __init__(self, number: int, folder: Path, pause: float, environment: dict[str, str], settings: dict[str, Any]):
+    def __init__(
+        self,
+        number: int,
+        folder: Path,
+        pause: float,
+        environment: dict[str, str],
+        settings: dict[str, Any],
+        only: dict[int, dict[str, Any]] | None,
+    ):
         address = {"coordinator_address": f"127.0.0.1:{free_port()}", "num_processes": number, "join_timeout": 60}
         self.folder = folder
         self.outputs = [folder.parent / f"{folder.name}-{id_}.output" for id_ in range(number)]
@@ -58,7 +66,8 @@ class Together:
         code = SLOWLY.format(pause=pause)
         self.processes: list[subprocess.Popen] = []
         for id_, output in enumerate(self.outputs):
-            flags = runs.flags(folder, **{**SETTINGS, **settings, **address, "process_id": id_})
+            given = {**SETTINGS, **settings, **(only or {}).get(id_, {}), **address, "process_id": id_}
+            flags = runs.flags(folder, **given)
             self.processes.append(runs.start(flags, output, code, JAX_NUM_CPU_DEVICES="1", **environment))
 
     def wait(self, seconds: float = 240) -> list[int]:
@@ -92,10 +101,15 @@ class Together:
 
 @contextlib.contextmanager
 def together(
-    number: int, folder: Path, pause: float = 0.0, environment: dict[str, str] | None = None, **settings: Any
+    number: int,
+    folder: Path,
+    pause: float = 0.0,
+    environment: dict[str, str] | None = None,
+    only: dict[int, dict[str, Any]] | None = None,
+    **settings: Any,
 ) -> Iterator[Together]:
-    """Starts a run in so many processes, which a failing test does not leave behind."""
-    run = Together(number, folder, pause, environment or {}, settings)
+    """Starts a run in so many processes, which a failing test does not leave behind; `only` is what one of them is given."""
+    run = Together(number, folder, pause, environment or {}, settings, only)
     try:
         yield run
     finally:

@@ -164,12 +164,14 @@ def test_four_processes_killed_at_once_go_on_as_four_as_two_and_on_eight_devices
     two: Path, tmp_path: Path, cache: dict[str, str]
 ) -> None:
     folder = tmp_path / "elastic"
-    with together(4, folder, pause=0.05, environment=cache) as run:
+    # The optimizer's state shared out as well: a checkpoint holds it whole, and it fits any number.
+    out = {"shard_optimizer_state": True}
+    with together(4, folder, pause=0.05, environment=cache, **out) as run:
         run.until_saved()
         run.until(lambda: runs.lines(folder)[-1]["step"] > max(saved(folder)) // 2)
         run.kill()
     before, done = runs.lines(folder), max(saved(folder)) // 2
-    with together(4, folder, pause=0.05, environment=cache) as run:
+    with together(4, folder, pause=0.05, environment=cache, **out) as run:
         run.until_saved()
         run.processes[3].send_signal(signal.SIGTERM)
         assert run.wait(60) == [143] * 4, run.said()
@@ -177,14 +179,14 @@ def test_four_processes_killed_at_once_go_on_as_four_as_two_and_on_eight_devices
     # What the killed processes had done after their checkpoint came again, bit for bit.
     assert before[-1]["step"] > done
     assert runs.lines(folder)[: len(before)] == before
-    with together(2, folder, pause=0.15, environment=cache) as run:
+    with together(2, folder, pause=0.15, environment=cache, **out) as run:
         run.until_saved()
         run.processes[0].send_signal(signal.SIGTERM)
         assert run.wait(60) == [143] * 2, run.said()
         assert "this run was begun elsewhere (data_devices 4 -> 2; processes 4 -> 2): from here on its" in run.said(0)
         assert "begun elsewhere" not in run.said(1)
     # One process with eight devices: this one.
-    result = hpjax.run(runs.config(folder, **{**SETTINGS, "devices": "8"}))
+    result = hpjax.run(runs.config(folder, **{**SETTINGS, **out, "devices": "8"}))
     assert result.status == "done" and runs.metadata(folder)["step"] == STEPS
     assert runs.metadata(folder)["identity"]["data_devices"] == 8
     distance = relative(folder, two, 2 * STEPS)
@@ -203,6 +205,19 @@ def test_what_one_process_cannot_do_ends_all_with_one_line(tmp_path: Path) -> No
         with together(2, tmp_path / "bad", **settings) as run:
             assert run.wait(60) == [2, 2], run.said()
             assert time.monotonic() - started < 60
+            for id_ in range(2):
+                lines = [line for line in run.said(id_).splitlines() if "[Gloo]" not in line]
+                assert len(lines) == 1 and message in lines[0], run.said()
+        assert not (tmp_path / "bad").exists()
+
+
+def test_processes_with_other_flags_or_without_the_data_end_all(tmp_path: Path) -> None:
+    for second, message in (
+        ({"learning_rate": 0.02}, "learning_rate is 0.02 in process 1, 0.01 in process 0; expected the same in all"),
+        ({"dataset": "npz", "data_file": "/nowhere.npz"}, "/nowhere.npz"),
+    ):
+        with together(2, tmp_path / "bad", only={1: second}) as run:
+            assert run.wait(60) == [2, 2], run.said()
             for id_ in range(2):
                 lines = [line for line in run.said(id_).splitlines() if "[Gloo]" not in line]
                 assert len(lines) == 1 and message in lines[0], run.said()

@@ -31,6 +31,9 @@ class RunSettings:
     callback: tuple[str, ...] = setting((), "functions shown each log point: package.module:name, separated by commas")
 
     devices: str = setting("auto", "devices that share a batch: auto or a number", counted("auto"), main=True)
+    shard_optimizer_state: bool = setting(
+        False, "devices that share a batch share the optimizer's state out too, instead of each having all of it (ZeRO-1)"
+    )
     lane_width: str = setting(
         "auto",
         "lanes that run together under vmap: a number, or auto (1 on a CPU and in a single run, else a study measures it)",
@@ -48,6 +51,9 @@ class RunSettings:
         "auto", "native kernels on a CPU: auto (where they are built), on or off", choice("auto", "on", "off")
     )
 
+    dry_run: bool = setting(
+        False, "only say what the run would be: mesh, shapes, memory, lengths, time; nothing is written", main=True
+    )
     run_dir: str | None = setting(None, "the run's folder (default: runs/DATASET_MODEL-TIME)", main=True)
     resume: bool = setting(True, "go on in a folder that holds this run; false refuses such a folder", main=True)
     overwrite: bool = setting(False, "start anew in a folder that holds a run, deleting it", main=True)

@@ -31,6 +31,9 @@ class TrainingSettings:
     micro_batch_size: int | None = setting(
         None, "examples a forward pass; divides batch_size (default: batch_size)", AT_LEAST_1, main=True
     )
+    ghost_batch_norm: bool = setting(
+        False, "batch norm by the examples of each device, where several share a batch, not by the whole micro-batch"
+    )
     compute_dtype: str = setting(
         "float32",
         "what dense layers and convolutions multiply: float32, or bfloat16 with float32 sums; parameters are float32",

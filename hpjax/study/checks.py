@@ -9,6 +9,8 @@ UNUSED: dict[str, str] = {
     "run_dir": "a study has a folder of its own: expected --study=FOLDER",
     "callback": "a study's trials call none: expected none",
     "inspect": "a study's trials are not looked into: expected none, or python -m hpjax.inspection with the winner",
+    "dry_run": "a study has none: expected hpjax.train for one of its trials",
+    "shard_optimizer_state": "a study's lanes keep theirs whole: expected false",
     **dict.fromkeys(PROCESSES[:3], "a study runs in one process: expected none"),
 }
 """Settings of a run that a study does not use, and what to do instead."""

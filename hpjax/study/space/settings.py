@@ -22,8 +22,10 @@ NOT_VARIED: dict[str, str] = {
     **dict.fromkeys(("log_every", "checkpoint_every", "keep_newest", "keep_best", "callback"), _SAME_MEASURE),
     **dict.fromkeys(("inspect", "inspect_every", "inspect_examples"), _SAME_MEASURE),
     **dict.fromkeys(("sharpness_iterations", "sharpness_values"), _SAME_MEASURE),
-    **dict.fromkeys(("run_dir", "resume", "overwrite", "tensorboard", "progress"), _PLACE),
-    **dict.fromkeys(("devices", "lane_width", "lane_devices", "parallel", "native", *PROCESSES), _PLACE),
+    **dict.fromkeys(("dry_run", "run_dir", "resume", "overwrite", "tensorboard", "progress"), _PLACE),
+    **dict.fromkeys(
+        ("devices", "lane_width", "lane_devices", "parallel", "native", "shard_optimizer_state", *PROCESSES), _PLACE
+    ),
 }
 """Settings that cannot be varied, and why."""
 

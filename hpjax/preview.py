@@ -1,0 +1,156 @@
+"""`--dry_run`: what a run would be, on the devices that are here, without reading its data where its size is known."""
+
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from hpjax import build, devices, inert, processes, resolve, zero
+from hpjax.build import SingleRun
+from hpjax.config import Config
+from hpjax.data import Dataset, splits
+from hpjax.processes import Alone, opening
+from hpjax.resolve import Lengths, static_settings
+
+PUBLISHED: dict[str, tuple[int, int, tuple[int, ...], int]] = {
+    "mnist": (60_000, 10_000, (28, 28, 1), 10),
+    "fashion_mnist": (60_000, 10_000, (28, 28, 1), 10),
+    "cifar10": (50_000, 10_000, (32, 32, 3), 10),
+    "cifar100": (50_000, 10_000, (32, 32, 3), 100),
+}
+"""Data sets by name: examples for training (with validation) and test, shape of one, classes."""
+SECONDS = 1.0
+"""For how long ticks are timed."""
+
+
+def preview(config: Config) -> list[str]:
+    """Returns lines that say what a run would be: data, mesh, shapes, memory, lengths, time. Nothing is written.
+
+    Args:
+      config: the settings.
+
+    Raises:
+      ConfigError, DataError: as the run would.
+    """
+    with processes.joined(config) as team:
+        inert.check_warmup(config)
+        config = resolve.resolve(config)
+        standing = stand_in(config)
+        dataset = build.load(config) if standing is None else standing
+        lengths, notes = resolve.lengths(config, dataset.splits["train"][1])
+        devices.configure(team.neighbours)
+        share = opening.share(team, config)
+        scalars = resolve.traced(config, lengths)
+        build.check_parts(config, dataset, scalars)
+        single = build.single_run(config, dataset, scalars, None, share)
+        return [
+            _data(dataset, standing is None),
+            *_layout(single, dataset, share),
+            *_measured(single, dataset, lengths, scalars, team),
+            *notes,
+        ]
+
+
+def stand_in(config: Config) -> Dataset | None:
+    """Returns a data set of zeros in the published sizes of a resolved config's, or None where they are not known."""
+    if config.dataset not in PUBLISHED:
+        return None
+    settings = static_settings(config, "dataset")
+    training, test, shape, classes = PUBLISHED[config.dataset]
+    if settings.get("cifar_labels") == "coarse":
+        classes = 20
+    train, val, _ = splits.sizes(training, validation_fraction=settings["validation_fraction"])
+    starts = {"train": (0, train), "val": (train, val), "test": (training, test)}
+    # One zero seen from everywhere: it takes no memory before it lies on a device.
+    x = np.broadcast_to(np.zeros((), np.uint8), (training + test, *shape))
+    scale, shift = ((1 / 64,) * 3, (-2.0,) * 3) if shape[-1] == 3 else (1 / 64, -2.0)
+    return Dataset(config.dataset, x, np.zeros(training + test, np.int32), starts, classes, scale=scale, shift=shift)
+
+
+def _data(dataset: Dataset, read: bool) -> str:
+    sizes = ", ".join(f"{size:,} for {split}" for split, (_, size) in dataset.splits.items())
+    size = dataset.x.nbytes + dataset.y.nbytes
+    how = "read" if read else "by its published sizes, not read"
+    return f"data: {dataset.name}, {sizes}; {_bytes(size)} on each device ({how})"
+
+
+def _layout(single: SingleRun, dataset: Dataset, share: devices.Share) -> list[str]:
+    """Returns lines about the mesh, the shapes on a device, parameters and the optimizer's state."""
+    config, trial = single.config, single.program.trial
+    shards = trial.data_shards
+    kind = jax.devices()[0].device_kind
+    many = f" of {share.processes} processes, {shards // share.processes} each" if share.processes > 1 else ""
+    shape = list(dataset.x.shape[1:]) or [dataset.window]
+    accumulated = config.batch_size // trial.micro_batch_size
+    state = single.like()
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    optimizer, kept = zero.bytes_of(state.optimizer), zero.bytes_of(state.optimizer, shards)
+    shared = f"{_bytes(kept)} on each device, {_bytes(optimizer)} if each had all of it"
+    return [
+        f"mesh: lane {config.lane_devices}, data {shards} ({kind}){many}",
+        f"a tick on a device: {trial.micro_batch_size // shards} examples {shape} of a micro-batch of "
+        f"{trial.micro_batch_size}; a step: {accumulated} tick{'s' * (accumulated > 1)}, {config.batch_size} examples",
+        f"parameters: {parameters:,}, {_bytes(zero.bytes_of(state.params))}; optimizer's state: "
+        + (shared if trial.is_shared_out else f"{_bytes(optimizer)} on each device"),
+    ]
+
+
+def _measured(single: SingleRun, dataset: Dataset, lengths: Lengths, scalars: dict[str, Any], team: Alone) -> list[str]:
+    """Returns lines about memory, by the compiler, and time, by ticks on zeros."""
+    program, examples = single.program, single.examples
+    accumulation = int(scalars["accumulation"])
+    # Rate 0 cannot diverge, and the ticks must not end with the run; their number is an int32.
+    endless = {**scalars, "train_steps": np.int32(2**30 // accumulation), "learning_rate": np.float32(0)}
+    values = program.put_values([endless] * program.layout.lanes)
+    states = single.init()
+    began = time.perf_counter()
+    compiled = program.compiled_chunk(states, values, examples)
+    compiling = time.perf_counter() - began
+    memory = compiled.memory_analysis()
+
+    def seconds(ticks: int) -> float:
+        nonlocal states
+        start = time.perf_counter()
+        states, report = compiled(states, values, np.full(program.layout.lanes, ticks, np.int32), examples)
+        jax.block_until_ready(report)
+        return time.perf_counter() - start
+
+    seconds(1)
+    ticks = team.agreed(max(1, round(SECONDS / max(seconds(2) / 2, 1e-6))), "ticks")
+    a_tick = seconds(ticks) / ticks
+    looks = lengths.train_steps // lengths.eval_every + (lengths.train_steps % lengths.eval_every > 0)
+    evaluating = 0.0
+    if dataset.splits["val"][1]:
+        for _ in range(2):
+            start = time.perf_counter()
+            jax.block_until_ready(program.evaluate(states, examples, *dataset.splits["val"]))
+            evaluating = time.perf_counter() - start
+    batch = accumulation * program.trial.micro_batch_size
+    total = lengths.train_steps * accumulation * a_tick + looks * evaluating
+    found = []
+    if memory is not None:
+        needed = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+        found.append(
+            f"memory of a device while it trains: {_bytes(needed)} (data, states {_bytes(memory.argument_size_in_bytes)}, "
+            f"work {_bytes(memory.temp_size_in_bytes)}), by the compiler"
+        )
+    return [
+        *found,
+        f"steps: {dataset.splits['train'][1] / batch:,.4g} an epoch, {lengths.train_steps:,} in all, {looks} evaluations",
+        f"time: about {_time(total)} here: {1 / a_tick:,.4g} ticks/s, {batch / accumulation / a_tick:,.4g} examples/s, "
+        f"{evaluating:.2g} s an evaluation, measured on zeros; compiling {compiling:.0f} s",
+    ]
+
+
+def _bytes(number: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} GB"
+
+
+def _time(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{seconds:.2g} s" if seconds < 100 else f"{minutes:.3g} min" if minutes < 100 else f"{hours:.3g} h"

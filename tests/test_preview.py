@@ -1,0 +1,68 @@
+"""`--dry_run` says what the run would be, and leaves nothing behind."""
+
+import os
+import re
+
+import numpy as np
+import pytest
+
+import hpjax
+from hpjax import build, resolve, train
+from hpjax.config import Config
+from hpjax.preview import PUBLISHED, preview, stand_in
+
+
+def test_it_says_what_the_run_would_be(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--dry_run", "--optimizer=adamw", "--hidden_sizes=8", "--batch_size=64", "--micro_batch_size=16"]
+    flags += ["--train_steps=30", "--eval_every=7", "--devices=2", "--shard_optimizer_state"]
+    assert train.main(["train", *flags]) == 0
+    said = capsys.readouterr().out
+    parameters = 64 * 8 + 8 + 8 * 10 + 10
+    # Two moments of four bytes, and a count for the matrices and one for the rest.
+    state, halves = parameters * 8 + 8, sum(-(-size // 2) for size in (64 * 8, 8, 8 * 10, 10)) * 8 + 8
+    for expected in (
+        "data: digits, 1,079 for train, 359 for val, 359 for test; 122 kB on each device (read)",
+        "mesh: lane 1, data 2 (cpu)",
+        "a tick on a device: 8 examples [8, 8, 1] of a micro-batch of 16; a step: 4 ticks, 64 examples",
+        f"parameters: {parameters:,}, {parameters * 4 / 1000:.3g} kB; optimizer's state: {halves / 1000:.3g} kB on each "
+        f"device, {state / 1000:.3g} kB if each had all of it",
+        f"steps: {1079 / 64:,.4g} an epoch, 30 in all, 5 evaluations",
+    ):
+        assert expected in said, said
+    rate = re.search(r"time: about \S+ (?:s|min|h) here: (\S+) ticks/s", said)
+    # Ticks were run: a product alone takes more than a microsecond.
+    assert rate is not None and 1 < float(rate[1].replace(",", "")) < 5e5
+    assert re.search(r"memory of a device while it trains: \S+ [kMG]B", said)
+    assert os.listdir(tmp_path) == []
+
+
+def test_data_whose_size_is_known_is_not_read(tmp_path):
+    config = Config(dataset="mnist", model="logistic", data_dir=str(tmp_path / "none"), devices="1", dry_run=True)
+    said = "\n".join(preview(config))
+    assert "data: mnist, 55,000 for train, 5,000 for val, 10,000 for test; 55.2 MB on each device (by its" in said
+    assert f"parameters: {28 * 28 * 10 + 10:,}" in said
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_sizes_are_those_of_the_files(name):
+    config = resolve.resolve(Config(dataset=name, model="logistic"))
+    standing = stand_in(config)
+    assert standing is not None and standing.x.strides == (0,) * standing.x.ndim
+    try:
+        real = build.load(config)
+    except hpjax.HpjaxError as error:
+        pytest.skip(f"needs the files: {error}")
+    assert standing.x.shape == real.x.shape and standing.x.dtype == real.x.dtype
+    assert dict(standing.splits) == dict(real.splits) and standing.num_classes == real.num_classes
+    assert np.shape(standing.scale) == np.shape(real.scale)
+
+
+def test_bad_input_is_what_it_is_for_the_run(capsys):
+    assert train.main(["train", "--dry_run", "--devices=3"]) == 2
+    assert "devices is 3; expected a divisor of micro_batch_size, 128" in capsys.readouterr().err
+
+
+def test_from_python_it_is_a_function_of_its_own():
+    with pytest.raises(hpjax.HpjaxError, match=r"dry_run is true; expected hpjax.preview.preview\(config\)"):
+        hpjax.run(Config(dry_run=True))
