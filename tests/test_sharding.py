@@ -105,8 +105,8 @@ def test_nothing_gathers_the_batch_on_a_device(name, shared_out):
     stacked = program.put_values([values])
     states = program.init(stacked, examples)
     chunk = program.compiled_chunk(states, stacked, examples).as_text()
-    start, count = np.zeros(1, np.int32), np.int32(10)
-    evaluate = program._evaluate.lower(states, start, examples, count).compile().as_text()
+    start, count = np.zeros(1, np.int32), np.full(1, 10, np.int32)
+    evaluate = program._evaluate.lower(states, start, count, examples, np.int32(10)).compile().as_text()
     for text in (chunk, evaluate):
         assert "all-reduce" in text
         for collective in ("all-to-all", "collective-permute"):

@@ -1,7 +1,6 @@
 """Processes of a run as another process's children: what they say is passed on once, and how they end becomes one line."""
 
 import contextlib
-import ctypes
 import re
 import signal
 import subprocess
@@ -47,7 +46,6 @@ class Children:
                 text=True,
                 errors="replace",
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 (no threads yet)
             )
             for number, command in enumerate(commands)
         ]
@@ -116,9 +114,3 @@ class Children:
                 if first == number and (number == 0 or line.strip()):
                     sys.stderr.write(line)
                     sys.stderr.flush()
-
-
-def _end_with_parent() -> None:
-    """Asks Linux for a SIGTERM where the parent is killed: the run is saved then."""
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)

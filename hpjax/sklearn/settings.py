@@ -10,6 +10,7 @@ from hpjax.config import FIELDS, Config
 from hpjax.errors import ConfigError, did_you_mean
 from hpjax.settings.data import DataSettings
 from hpjax.settings.inspection import InspectionSettings
+from hpjax.settings.processes import ProcessSettings
 from hpjax.settings.run import RunSettings
 
 OF_DATA = ("mixup_alpha",)
@@ -23,7 +24,7 @@ NOT_OURS = ("seed", "data_seed", "folds", "fold", "share_batches", "metrics")
 """Settings of training that scikit-learn has other words for, or that mean nothing here."""
 
 _KEPT = {*OF_DATA, *OF_RUN}
-_GROUPS = (DataSettings, RunSettings, InspectionSettings)
+_GROUPS = (DataSettings, RunSettings, ProcessSettings, InspectionSettings)
 _ELSEWHERE = {name for group in _GROUPS for name in group.__dataclass_fields__ if name not in _KEPT}
 
 SETTINGS = tuple(
