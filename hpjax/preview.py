@@ -100,9 +100,7 @@ def _measured(single: SingleRun, dataset: Dataset, lengths: Lengths, scalars: di
     """Returns lines about memory, by the compiler, and time, by ticks on zeros."""
     program, examples = single.program, single.examples
     accumulation = int(scalars["accumulation"])
-    # Rate 0 cannot diverge, and the ticks must not end with the run; their number is an int32.
-    endless = {**scalars, "train_steps": np.int32(2**30 // accumulation), "learning_rate": np.float32(0)}
-    values = program.put_values([endless] * program.layout.lanes)
+    values = program.put_values([resolve.endless(scalars)] * program.layout.lanes)
     states = single.init()
     began = time.perf_counter()
     compiled = program.compiled_chunk(states, values, examples)

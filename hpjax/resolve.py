@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -215,6 +216,12 @@ def traced(config: Config, length: Lengths) -> dict[str, Any]:
         batch = np.asarray(factor)[schedules.QUANTITIES.index("batch_size")]
         values["first_accumulation"] = np.int32(max(np.round(np.float32(values["accumulation"]) * batch), 1))
     return values
+
+
+def endless(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a trial's traced values such that it neither ends nor diverges: for measuring its ticks, an int32 number."""
+    steps = np.int32(2**30 // int(values["accumulation"]))
+    return {**values, "train_steps": steps, "learning_rate": np.float32(0)}
 
 
 def _for_task(config: Config) -> Config:

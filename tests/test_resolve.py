@@ -13,7 +13,7 @@ from hpjax.errors import ConfigError
 from hpjax.objective import Evaluation, Objective
 from hpjax.ops import ACTIVATIONS
 from hpjax.registry import REQUIRED, Registry
-from hpjax.resolve import PARTS, TRACED_PARTS, lengths, resolve, traced
+from hpjax.resolve import PARTS, TRACED_PARTS, endless, lengths, resolve, traced
 from hpjax.settings.fields import choices
 from needed import DATASET_OF, choosing
 
@@ -467,3 +467,11 @@ def test_a_name_is_registered_once():
     assert (registry.names(), registry.index("red")) == (("red",), 0)
     with pytest.raises(ConfigError, match=r"^colour 'rad' is unknown; did you mean 'red'\? known: red$"):
         registry.index("rad")
+
+
+@pytest.mark.parametrize("accumulation", [1, 2, 3, 64])
+def test_what_is_measured_neither_ends_nor_overflows(accumulation):
+    """Its ticks are an int32: 2^30 steps of two ticks each would be none."""
+    values = endless({"accumulation": np.int32(accumulation), "train_steps": np.int32(5), "learning_rate": np.float32(1)})
+    ticks = values["train_steps"] * np.int32(accumulation)
+    assert ticks.dtype == np.int32 and ticks > 10**9 // 2 and values["learning_rate"] == 0

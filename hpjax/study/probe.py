@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hpjax import build
+from hpjax import build, resolve
 from hpjax.lanes import LaneProgram, Layout
 from hpjax.study.plan import Plan, Planner
 from hpjax.study.setup import Setup
@@ -72,10 +72,8 @@ class Bench:
         layout = Layout(width, width, data_devices=self._parts.layout.data_devices)
         program = LaneProgram(self._trials[plan.group], layout)
         examples = program.put_examples(self._examples)
-        # Rate 0 cannot diverge, and the probe must not end with the run.
-        endless = {**plan.scalars, "train_steps": np.int32(2**30), "learning_rate": np.float32(0)}
         with _explained(width):
-            values = program.put_values([endless] * width)
+            values = program.put_values([resolve.endless(plan.scalars)] * width)
             states = program.init(values, examples)
             chunk = program.compiled_chunk(states, values, examples)
 
