@@ -51,7 +51,8 @@ def test_exact_over_splits_of_odd_sizes(rng, devices, masked):
             continue
         log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         loss = -log_p[np.arange(size), labels][here].mean()
-        assert numbers["loss"] == pytest.approx(loss, rel=2e-6)
+        # A small loss is the difference of logits, which are rounded as large as they are.
+        assert numbers["loss"] == pytest.approx(loss, rel=2e-6, abs=2**-23 * np.abs(logits).max())
         assert numbers["perplexity"] == pytest.approx(np.exp(loss), rel=2e-6)
         right = logits.argmax(axis=1) == labels
         assert numbers["accuracy"] == pytest.approx(right[here].mean(), abs=1e-7)

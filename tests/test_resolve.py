@@ -355,7 +355,7 @@ EVERYWHERE = {
     # Of the trial and the run, whichever parts there are.
     *("mixup_alpha", "ema_decay", "sam_rho", "weight_decay_schedule", "batch_size_schedule", "init_from", "metrics"),
     *("learning_rate", "micro_batch_size", "data_seed", "schedule_steps", "checkpoint_every", "objective", "run_dir"),
-    *("early_stopping_patience", "folds"),
+    *("early_stopping_patience", "folds", "preset", "base_batch_size", "coordinator_address", "num_processes", "process_id"),
     # Added to every optimizer, one's own included.
     *("weight_decay", "l1", "l2", "clip_value", "clip_layer_norm", "clip_norm"),
 }

@@ -198,9 +198,9 @@ SLOW_SAVE = "checkpoints.Checkpoints._save = lambda *args: (print('SLOW', flush=
 SLOW_CHUNK = """
 loop.SECONDS_BETWEEN_LOOKS = 1e6
 wrapped = loop.Loop._advance
-def advance(self):
+def advance(self, look):
     if self.tick > 0: print('SLOW', flush=True)
-    return wrapped(self)
+    return wrapped(self, look)
 loop.Loop._advance = advance
 """
 SLOW_COMPILE = """
