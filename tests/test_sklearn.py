@@ -46,7 +46,7 @@ def test_iris_agrees_with_logistic_regression(rng):
     x, y = load_iris(return_X_y=True)
     c = np.logspace(-3, 2, 6)
     scores = ["neg_log_loss", "accuracy"]
-    model = Classifier("logistic", batch_size=120, train_steps=2000, **CONVEX)
+    model = Classifier("logistic", batch_size=120, train_steps=4000, **CONVEX)
     for cv in (5, StratifiedKFold(5, shuffle=True, random_state=int(rng.integers(2**31)))):
         ours = SweepCV(model, {"l2": list(1 / (120 * c))}, cv=cv, scoring=scores, refit="neg_log_loss").fit(x, y)
         logistic = LogisticRegression(max_iter=10_000, tol=1e-6)
