@@ -19,6 +19,7 @@ from hpjax.recipe.folder import FOUND, REPORT, RecipeFolder
 from hpjax.runfolder import FLAGS
 from hpjax.runner import failure_noted, git_revision, versions
 from hpjax.settings.recipe import STEPS
+from hpjax.study import checks
 from hpjax.study.folder import BEST
 from hpjax.study.screen import StudyView
 from hpjax.study.space import Space
@@ -81,6 +82,8 @@ def run_tune(config: Config, **settings: Any) -> Tuned:
 def run(config: Config, recipe: TuneConfig, begun: float | None = None) -> Tuned:
     """Runs the recipe of two configs; see `run_tune`. `begun`: when the budget began, by the monotonic clock."""
     begun = time.monotonic() if begun is None else begun
+    # As its studies would, but before any work; they have folders of their own.
+    checks.check(config.replace(run_dir=None))
     inert.check_warmup(config)
     resolved, recipe = (
         resolve.resolve(config),
