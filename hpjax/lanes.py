@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from hpjax import zero
+from hpjax import packing, zero
 from hpjax.batch import Examples
 from hpjax.devices import cores
 from hpjax.inspection.measure import Measured, measure
@@ -71,6 +71,8 @@ class LaneProgram:
         self.mesh = Mesh(grid, (LANE, DATA), axis_types=(AxisType.Auto, AxisType.Auto))
         self.traces: dict[str, int] = {}
         self._inspections: dict[Inspections, Callable[..., Any]] = {}
+        # What lies on the devices by name: most values of a new trial are those of the lane's last.
+        self._values: dict[str, tuple[np.ndarray, jax.Array]] = {}
         if self.trial.is_shared_out and layout.parallel == "pmap":
             raise ValueError("pmap maps one axis: use shard_map to share an optimizer's state out")
         self._whole: Any = None
@@ -85,8 +87,12 @@ class LaneProgram:
             raise ValueError(f"{len(values)} trials for {self.layout.lanes} lanes")
         if self.trial.share_batches and len({(int(of["data_seed"]), int(of["fold"])) for of in values}) > 1:
             raise ValueError("the lanes have several data seeds or folds, but share their batches")
-        stacked = jax.tree.map(lambda *of_lanes: np.stack(of_lanes), *values)
-        return self._placed(stacked, PartitionSpec(LANE))
+        stacked = {name: np.stack([of_lane[name] for of_lane in values]) for name in values[0]}
+        for name, value in stacked.items():
+            before = self._values.get(name)
+            if before is None or before[0].dtype != value.dtype or not np.array_equal(before[0], value):
+                self._values[name] = value, self._placed(value, PartitionSpec(LANE))
+        return {name: self._values[name][1] for name in stacked}
 
     def init(self, values: Values, examples: Examples) -> TrialState:
         """Returns the states of new trials."""
@@ -165,6 +171,17 @@ class LaneProgram:
     def put(self, states: TrialState, lane: int, state: TrialState) -> TrialState:
         """Returns the states with `state` in the given lane. `states` is donated."""
         return self._put(states, np.int32(lane), state)
+
+    def park(self, states: TrialState) -> jax.Array:
+        """Returns the states as rows, uint32 [lanes, words] (`packing`), in a buffer of their own."""
+        return self._park(states)
+
+    def unpark(self, states: TrialState, rows: np.ndarray, mask: np.ndarray) -> TrialState:
+        """Returns the states with that of a row of `park`, in every lane where `mask` (bool [lanes]) is True.
+
+        `states` is donated.
+        """
+        return self._unpark(states, *self._placed((rows, mask), PartitionSpec(LANE)))
 
     @functools.cached_property
     def _init(self) -> Callable[..., Any]:
@@ -266,6 +283,26 @@ class LaneProgram:
 
         return jax.jit(put, donate_argnums=0, out_shardings=self._shardings(self._states_lie))
 
+    @functools.cached_property
+    def _park(self) -> Callable[..., Any]:
+        def park(states: TrialState) -> jax.Array:
+            self._count("park")
+            return jax.vmap(packing.pack)(states)
+
+        return jax.jit(park, out_shardings=NamedSharding(self.mesh, PartitionSpec(LANE)))
+
+    @functools.cached_property
+    def _unpark(self) -> Callable[..., Any]:
+        def unpark(states: TrialState, rows: jax.Array, mask: jax.Array) -> TrialState:
+            self._count("unpark")
+
+            def of_lane(state: TrialState, row: jax.Array, parked: jax.Array) -> TrialState:
+                return jax.tree.map(lambda new, old: jnp.where(parked, new, old), packing.unpack(row, state), state)
+
+            return jax.vmap(of_lane)(states, rows, mask)
+
+        return jax.jit(unpark, donate_argnums=0, out_shardings=self._shardings(self._states_lie))
+
     def _over_lanes(self, function: Callable[..., Any], lanewise: int) -> Callable[..., Any]:
         """Maps a function of one lane over all lanes of a device; the first `lanewise` arguments have a lane axis."""
         if self.layout.width == 1:
@@ -312,7 +349,11 @@ class LaneProgram:
         states, lanes = self._states_lie, PartitionSpec(LANE)
         out = {"chunk": (states, lanes), **dict.fromkeys(("init", "refill", "observe"), states)}.get(name, lanes)
         # Said outright: else JAX drops a mesh axis of one device, and after `put` the same chunk would compile once more.
-        return jax.jit(sharded, donate_argnums=0 if donate else (), out_shardings=self._shardings(out))
+        given: Any = {"donate_argnums": 0 if donate else (), "out_shardings": self._shardings(out)}
+        if self.mesh.devices.flat[0].platform == "cpu":
+            # XLA splits a program's code into 32 parts for threads: they cost more than they gain where there are few.
+            given["compiler_options"] = {"xla_cpu_parallel_codegen_split_count": max(1, min(32, cores() // 2))}
+        return jax.jit(sharded, **given)
 
     @property
     def _states_lie(self) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from hpjax.data import Dataset
 from hpjax.interrupt import Interrupt
@@ -26,7 +27,6 @@ from hpjax.study.records import ENDED, Measured, Status, TrialRecord
 from hpjax.study.samplers import Seen as Sample
 from hpjax.study.schedulers import Decision, Scheduler
 from hpjax.study.units import Units
-from hpjax.trial import TrialState
 
 SECONDS_A_SLICE = 1.0
 """How often the host looks, at least: for the screen and for signals."""
@@ -45,7 +45,7 @@ class Engine:
       objective: what is to be best.
       groups: the lanes, those of a compile group one after the other.
       turn: whose turn of them it is, modulo their number.
-      parked: states of paused trials, by number.
+      parked: states of paused trials (`LaneProgram.park`), by number.
       pending: what was issued last and not looked at yet.
       began: when the study began, by the monotonic clock.
     """
@@ -82,7 +82,7 @@ class Engine:
         self.groups: list[Group] = []
         self.turn = 0
         self._plans: dict[int, Plan] = {}
-        self.parked: dict[int, TrialState] = {}
+        self.parked: dict[int, np.ndarray] = {}
         self.pending: Pending | None = None
         self._rate = 0.0
         self._clock = self.began = time.monotonic()
@@ -263,8 +263,10 @@ class Engine:
         if pending.issued is None:
             return pending.outcomes
         if pending.issued.parked:
-            parked = {n: state for n, state in pending.issued.parked.items() if self.records[n].status not in ENDED}
-            self.parked.update(jax.device_get(parked))
+            rows = np.asarray(jax.device_get(pending.issued.rows))
+            for number, lane in pending.issued.parked.items():
+                if self.records[number].status not in ENDED:
+                    self.parked[number] = rows[lane].copy()
         return outcomes.read(pending.group, pending.issued, self._dataset)
 
     def _took(self, outcome: Outcome, results: Results | None) -> None:

@@ -6,22 +6,23 @@ it. A long round is issued in slices, so that the host sees how it goes; where i
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from hpjax import build
+from hpjax import build, packing
 from hpjax.batch import Examples
 from hpjax.lanes import LANE, LaneProgram
 from hpjax.study.plan import Plan
 from hpjax.trial import TrialState
 
-Waiting = tuple[int, Plan, TrialState | None, int]
-"""A trial that waits for a lane: its number, its plan, and its state and evaluations done where it was paused."""
+Waiting = tuple[int, Plan, np.ndarray | None, int]
+"""A trial that waits for a lane: number, plan, and of one that paused its state (`LaneProgram.park`) and evaluations."""
 
 
 @dataclasses.dataclass
@@ -65,7 +66,8 @@ class Issued(NamedTuple):
       ticks: ticks of the lane that has the most to do.
       seen: trials that come to an evaluation; empty for a slice in the middle of a round.
       measured: what is measured there over the validation split, or None.
-      parked: states of the trials that are paused there, by number.
+      parked: lanes of the trials that are paused there, by number.
+      rows: the states of all lanes there (`LaneProgram.park`), if any is paused.
       results: `Trial.result` of every lane there, or None.
     """
 
@@ -73,7 +75,8 @@ class Issued(NamedTuple):
     ticks: int
     seen: tuple[Seen, ...] = ()
     measured: dict[str, jax.Array] | None = None
-    parked: dict[int, TrialState] | None = None
+    parked: Mapping[int, int] = MappingProxyType({})
+    rows: jax.Array | None = None
     results: dict[str, Any] | None = None
 
 
@@ -160,7 +163,8 @@ class Group:
 
     def fill(self) -> list[int]:
         """Puts waiting trials into free lanes; returns their numbers."""
-        mask, parked = np.zeros(len(self.slots), bool), []
+        new, back = np.zeros(len(self.slots), bool), np.zeros(len(self.slots), bool)
+        rows: dict[int, np.ndarray] = {}
         began = []
         for lane in self.free():
             others = [slot.tick for slot in self._neighbours(lane) if slot is not None]
@@ -173,15 +177,17 @@ class Group:
             self._scalars[lane] = plan.scalars
             began.append(number)
             if state is None:
-                mask[lane] = True
+                new[lane] = True
             else:
-                parked.append((lane, state))
+                back[lane], rows[lane] = True, state
         if began:
             self._values = self.program.put_values(self._scalars)
-        if mask.any():
-            self.states = self.program.refill(self.states, self._values, self._examples, mask)
-        for lane, state in parked:
-            self.states = self.program.put(self.states, lane, state)
+        if new.any():
+            self.states = self.program.refill(self.states, self._values, self._examples, new)
+        if rows:
+            some = next(iter(rows.values()))
+            stacked = np.stack([rows.get(lane, some) for lane in range(len(self.slots))])
+            self.states = self.program.unpark(self.states, stacked, back)
         return began
 
     def _neighbours(self, lane: int) -> list[Slot | None]:
@@ -209,7 +215,8 @@ class Group:
 
     def _evaluated(self, report: dict[str, jax.Array], ticks: int, pauses: Callable[[int, int], bool]) -> Issued:
         """Ends a round: asks for the measures, and frees the lanes whose trials end or pause here."""
-        measured, parked = None, {}
+        measured: dict[str, jax.Array] | None = None
+        parked: dict[int, int] = {}
         if self._validation(0)[1] > 0:
             measured = self.evaluate()
             if any(slot is not None and "plateau" in slot.plan.config.schedule for slot in self.slots):
@@ -225,13 +232,14 @@ class Group:
             if slot.tick >= slot.plan.end:
                 self.slots[lane] = None
             elif pauses(slot.number, slot.done):
-                parked[slot.number] = self.program.take(self.states, lane)
+                parked[slot.number] = lane
                 self.slots[lane] = None
             elif slot.number in self._leaving:
                 self.slots[lane] = None
         self._round = 0
         self._leaving.clear()
-        return Issued(report, ticks, tuple(seen), measured, parked, results)
+        rows = self.program.park(self.states) if parked else None
+        return Issued(report, ticks, tuple(seen), measured, parked, rows, results)
 
     def alone(self, number: int, plan: Plan) -> int:
         """Empties all lanes and puts one new trial into the first; returns that lane."""
@@ -286,10 +294,12 @@ class Group:
     def _put(self, states: TrialState) -> TrialState:
         return jax.device_put(states, NamedSharding(self.program.mesh, PartitionSpec(LANE)))
 
-    def like(self, lanes: int | None = None) -> TrialState:
-        """Returns NumPy zeros in the structure of a trial's state, or of all lanes'."""
-        if lanes is None:
-            return self._like
+    def like_parked(self, trials: int) -> np.ndarray:
+        """Returns zeros in the shape of the states of so many paused trials."""
+        return np.zeros((trials, packing.words(self._like)), np.uint32)
+
+    def like(self, lanes: int) -> TrialState:
+        """Returns NumPy zeros in the structure of all lanes' states."""
         return jax.tree.map(lambda leaf: np.zeros((lanes, *leaf.shape), leaf.dtype), self._like)
 
     def result_like(self, lanes: int | None = None) -> dict[str, Any]:

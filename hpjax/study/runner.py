@@ -1,10 +1,11 @@
 """A study from its settings to its end, in a folder, resumed where it was left."""
 
 import contextlib
+import gc
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Thread
 from typing import Any
 
@@ -97,9 +98,7 @@ def train(
     with contextlib.ExitStack() as stack:
         # Before the checkpoint is taken up, which compiles: a signal that comes meanwhile is heard too.
         interrupt = stack.enter_context(Interrupt(leave_at_second))
-        loading = Thread(target=pictures.prepare)
-        loading.start()
-        stack.callback(loading.join)
+        stack.enter_context(_preparing())
         checkpoints = Checkpoints(folder.path / CHECKPOINTS, keep_newest=1, keep_best=0)
         stack.callback(checkpoints.close)
         size = _restore(engine, checkpoints, folder, setup, view)
@@ -158,6 +157,22 @@ def train(
                 engine.records, table.group(engine.records, setup.objective, setup.study.aggregate), setup.objective
             )
     return engine, True
+
+
+@contextlib.contextmanager
+def _preparing() -> Iterator[None]:
+    """Loads meanwhile what draws pictures, and keeps Python's garbage collector from what is loaded when a study begins."""
+    mine = gc.get_freeze_count() == 0
+    if mine:
+        gc.freeze()
+    loading = Thread(target=pictures.prepare)
+    loading.start()
+    try:
+        yield
+    finally:
+        loading.join()
+        if mine:
+            gc.unfreeze()
 
 
 def _pause(seconds: float, cost: float) -> float:

@@ -2,10 +2,11 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from hpjax.objective import Evaluation
 from hpjax.study.engine import Engine
@@ -30,8 +31,10 @@ def take(engine: Engine) -> tuple[dict[str, Any], dict[str, Any]]:
     pending = engine.pending and [engine.groups.index(engine.pending.group), engine.pending.outcomes]
     tree: dict[str, Any] = {"lanes": {str(i): jax.device_get(group.states) for i, group in enumerate(engine.groups)}}
     waiting = {n: state for group in engine.groups for n, _, state, _ in group.queue if state is not None}
-    if parked := {str(number): state for number, state in {**engine.parked, **waiting}.items()}:
-        tree["parked"] = parked
+    parked = {**engine.parked, **waiting}
+    if of_groups := _by_group(engine, parked):
+        # One array a group: one each would cost a checkpoint of many trials its time.
+        tree["parked"] = {name: np.stack([parked[number] for number in numbers]) for name, numbers in of_groups.items()}
     if kept := engine.kept.tree():
         tree["kept"] = kept
     if results := engine.pending and engine.pending.results:
@@ -58,6 +61,14 @@ def _known(engine: Engine) -> dict[str, Any]:
     }
 
 
+def _by_group(engine: Engine, numbers: Iterable[int]) -> dict[str, list[int]]:
+    """Returns trials in the order of their numbers, by the place of their compile group."""
+    places: dict[str, list[int]] = {}
+    for number in sorted(numbers):
+        places.setdefault(str(engine.groups.index(engine.group(number))), []).append(number)
+    return places
+
+
 def like(engine: Engine, facts: Mapping[str, Any], records: Sequence[TrialRecord]) -> dict[str, Any]:
     """Gives a new engine a snapshot's records and groups.
 
@@ -82,8 +93,8 @@ def like(engine: Engine, facts: Mapping[str, Any], records: Sequence[TrialRecord
         "lanes": {str(i): group.like(len(group.slots)) for i, group in enumerate(engine.groups)},
     }
     waiting = [number for of_group in facts["groups"] for number, _, parked in of_group["queue"] if parked]
-    if numbers := [*facts["parked"], *waiting]:
-        tree["parked"] = {str(number): engine.group(number).like() for number in numbers}
+    if of_groups := _by_group(engine, [*facts["parked"], *waiting]):
+        tree["parked"] = {name: engine.group(some[0]).like_parked(len(some)) for name, some in of_groups.items()}
     if kept := like_kept(facts["kept"]):
         tree["kept"] = kept
     if facts["results"]:
@@ -104,7 +115,10 @@ def take_up(engine: Engine, tree: Mapping[str, Any], facts: Mapping[str, Any]) -
         of_setting.setdefault(record.setting, []).append(record.number)
     for setting, reported in facts["reported"]:
         engine.units.add(setting, of_setting[setting], reported)
-    parked = {int(number): state for number, state in tree.get("parked", {}).items()}
+    of_queues = [number for of_group in facts["groups"] for number, _, paused in of_group["queue"] if paused]
+    parked: dict[int, np.ndarray] = {}
+    for name, numbers in _by_group(engine, [*facts["parked"], *of_queues]).items():
+        parked.update(zip(numbers, tree["parked"][name], strict=True))
     engine.parked = {number: parked[number] for number in facts["parked"]}
     for i, (group, of_group) in enumerate(zip(engine.groups, facts["groups"], strict=True)):
         slots = [None if slot is None else Slot(slot[0], engine.plan(slot[0]), *slot[1:]) for slot in of_group["slots"]]
