@@ -5,8 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-
 from hpjax.objective import Evaluation
 from hpjax.study.engine import Engine
 from hpjax.study.group import Slot
@@ -28,7 +26,7 @@ def take(engine: Engine) -> tuple[dict[str, Any], dict[str, Any]]:
     if engine.pending is not None and engine.pending.issued is not None:
         engine.pending = engine.pending._replace(issued=None, outcomes=engine.read(engine.pending))
     pending = engine.pending and [engine.groups.index(engine.pending.group), engine.pending.outcomes]
-    tree: dict[str, Any] = {"lanes": {str(i): jax.device_get(group.states) for i, group in enumerate(engine.groups)}}
+    tree: dict[str, Any] = {"lanes": {str(i): one.program.fetch(one.states) for i, one in enumerate(engine.groups)}}
     waiting = {n: state for group in engine.groups for n, _, state, _ in group.queue if state is not None}
     if parked := {str(number): state for number, state in {**engine.parked, **waiting}.items()}:
         tree["parked"] = parked
