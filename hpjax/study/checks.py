@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 
-from hpjax.config import FIELDS, Config, to_text
+from hpjax.config import FIELDS, PROCESSES, Config, to_text
 from hpjax.errors import ConfigError
 from hpjax.processes import detect
 
@@ -27,11 +27,15 @@ def check(config: Config) -> None:
 
 def check_alone(config: Config, what: str) -> None:
     """Raises ConfigError where flags or a scheduler say that several processes share what runs in one; `what` names it."""
-    here = detect.place(config, os.environ)
-    if here is not None and here.number > 1:
-        raise ConfigError(
-            f"num_processes is {here.number}, but {what} runs in one process; expected 1 (a run and a study take several)"
-        )
+    given = {name: getattr(config, name) for name in PROCESSES[:3]}
+    if given == {**dict.fromkeys(given), "num_processes": 1}:
+        return
+    for name, value in given.items():
+        if value is not None:
+            raise ConfigError(f"{name} is {value}, but {what} runs in one process: expected none")
+    found = detect.detect(os.environ)
+    if (found.number or 1) > 1:
+        raise ConfigError(f"{found.scheduler} started {found.number} processes, but {what} runs in one: expected one")
 
 
 def check_order(config: Config, varied: Iterable[str]) -> None:
