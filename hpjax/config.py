@@ -104,7 +104,7 @@ GROUPS: dict[str, str] = {
     "objective": "evaluation, logs and checkpoints",
     "devices": "devices",
     "dry_run": "the run's folder and the screen",
-    "coordinator_address": "one run on many processes",
+    "coordinator_address": "many processes",
 }
 """The first setting of each group, and the group's name."""
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 import hpjax
+from hpjax.config import Config
 from hpjax.errors import ConfigError
 from hpjax.ops import native
 
@@ -37,6 +38,35 @@ class Share(NamedTuple):
         each = number // self.processes
         of = [[device for device in ordered if device.process_index == process] for process in range(self.processes)]
         return [device for devices in of for device in devices[:each]]
+
+    def spanned(self, number: int) -> int:
+        """Returns how many processes share a trial that needs `number` devices."""
+        return 1 if self.processes == 1 else -(-number // self._local)
+
+    def lane_devices(self, number: int) -> tuple[int, int]:
+        """Returns the step and the largest of the numbers of devices that lanes may be spread over.
+
+        All processes take part, with equal shares; the devices of a trial belong to as few processes as can be.
+
+        Args:
+          number: devices that share each trial's batches.
+
+        Raises:
+          ConfigError: the processes have not so many, or no equal shares of them.
+        """
+        if number <= self._local:
+            return self.processes, self.processes * (self._local // number)
+        over = self.spanned(number)
+        if number % over or self.processes % over:
+            raise ConfigError(
+                f"devices is {number}; expected at most the {self._local} that each of {self.processes} processes has, or a "
+                "number of which some of them, a divisor of theirs, have equal shares"
+            )
+        return self.processes // over, self.processes // over
+
+    @property
+    def _local(self) -> int:
+        return self.local or jax.local_device_count()
 
 
 ALL = Share()
@@ -116,6 +146,16 @@ def candidates(
     if largest == 1 or jax.default_backend() != "cpu":
         return [largest]
     return [1, largest]
+
+
+def check_trial(config: Config, share: Share) -> None:
+    """Raises ConfigError where a study's trial cannot have the devices that its resolved config asks for."""
+    sizes = {"micro_batch_size": config.micro_batch_size or config.batch_size, "eval_batch_size": config.eval_batch_size}
+    if share.processes == 1:
+        candidates(config.devices, sizes["micro_batch_size"], sizes["eval_batch_size"])
+        return
+    share.lane_devices(int(config.devices))
+    _check_divides(int(config.devices), sizes)
 
 
 def _of_all(requested: str, sizes: Mapping[str, int], lane_devices: int, share: Share) -> int:

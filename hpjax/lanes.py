@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from hpjax import packing, zero
+from hpjax import everywhere, packing, zero
 from hpjax.batch import Examples
 from hpjax.devices import cores
 from hpjax.inspection.measure import Measured, measure
@@ -25,6 +25,11 @@ from hpjax.ops import native, precision
 from hpjax.trial import FOREVER, Trial, TrialState, Values
 
 LANE, DATA = "lane", "data"
+
+TOLD = ("chunk", "evaluate", "measure", "inspect")
+"""Functions whose results the host reads: where other processes have some of the lanes, all are told of all lanes."""
+BYTES_AT_ONCE = 2**28
+"""Of the lanes' states that `fetch` puts on every device at the same time, unless one lane of each device takes more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +61,13 @@ class LaneProgram:
     """The compiled functions of one compile group. `trial` has the static part; everything else is an argument.
 
     `states` is a `TrialState` whose leaves have a leading lane axis; `values` a dict of arrays [lanes].
+
+    Attributes:
+      layout: how it lies on the devices.
+      trial: the trial that its lanes run, sharded as the layout says.
+      mesh: the devices.
+      spans: whether other processes have some of the lanes: then all processes call the same functions in the same order.
+      traces: how often each function was traced, by name.
     """
 
     def __init__(self, trial: Trial, layout: Layout, devices: Sequence[jax.Device] | None = None):
@@ -69,6 +81,7 @@ class LaneProgram:
         self.trial = dataclasses.replace(trial, data_shards=layout.data_devices, data_axis=axis)
         grid = np.array(devices[:needed]).reshape(layout.lane_devices, layout.data_devices)
         self.mesh = Mesh(grid, (LANE, DATA), axis_types=(AxisType.Auto, AxisType.Auto))
+        self.spans = layout.lane_devices > 1 and len({device.process_index for device in devices[:needed]}) > 1
         self.traces: dict[str, int] = {}
         self._inspections: dict[Inspections, Callable[..., Any]] = {}
         # What lies on the devices by name: most values of a new trial are those of the lane's last.
@@ -93,6 +106,10 @@ class LaneProgram:
             if before is None or before[0].dtype != value.dtype or not np.array_equal(before[0], value):
                 self._values[name] = value, self._placed(value, PartitionSpec(LANE))
         return {name: self._values[name][1] for name in stacked}
+
+    def put_states(self, states: TrialState) -> TrialState:
+        """Returns the states of `lanes` trials, NumPy arrays [lanes, ...], each lane's on its device."""
+        return self._placed(states, PartitionSpec(LANE))
 
     def init(self, values: Values, examples: Examples) -> TrialState:
         """Returns the states of new trials."""
@@ -163,6 +180,29 @@ class LaneProgram:
     def results(self, states: TrialState) -> dict[str, Any]:
         """Returns `Trial.result` of every lane, stacked, in buffers of its own."""
         return self._results(states)
+
+    def fetch(self, tree: Any) -> Any:
+        """Returns a pytree of arrays [lanes, ...], `states` or `results`, as NumPy arrays; waits for the device.
+
+        Where other processes have some of the lanes, all must come here, and all are given all lanes.
+        """
+        if not self.spans:
+            return jax.device_get(tree)
+        over, each = self.layout.lane_devices, self.layout.lanes // self.layout.lane_devices
+        of_lane = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) // self.layout.lanes
+        most = max(1, BYTES_AT_ONCE // max(of_lane * over, 1))
+        rows = max(number for number in range(1, each + 1) if each % number == 0 and number <= most)
+        parts = [jax.device_get(self._rows(tree, np.int32(first), rows)) for first in range(0, each, rows)]
+
+        def joined(*of_leaf: np.ndarray) -> np.ndarray:
+            shape = of_leaf[0].shape[1:]
+            return np.concatenate([part.reshape(over, rows, *shape) for part in of_leaf], axis=1).reshape(-1, *shape)
+
+        return jax.tree.map(joined, *parts)
+
+    def fetch_one(self, tree: Any, lane: int) -> Any:
+        """Returns one lane's part of what `fetch` returns, where other processes have some of the lanes; moves no more."""
+        return jax.device_get(self._one(tree, np.int32(lane)))
 
     def take(self, states: TrialState, lane: int) -> TrialState:
         """Returns the state of one lane, without a lane axis, in buffers of its own."""
@@ -265,12 +305,43 @@ class LaneProgram:
     def _take(self) -> Callable[..., Any]:
         def take(states: TrialState, lane: jax.Array) -> TrialState:
             self._count("take")
+            if self.spans:
+                return self._one(states, lane)
             state = jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, lane, keepdims=False), states)
             if not self.trial.is_shared_out:
                 return state
             return state._replace(optimizer=jax.tree.map(zero.unflattened, state.optimizer, self._whole))
 
         return jax.jit(take, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
+
+    @functools.cached_property
+    def _one(self) -> Callable[..., Any]:
+        """One lane's arrays on every device, where XLA's own way is to gather all lanes there first."""
+        each = self.layout.lanes // self.layout.lane_devices
+
+        def one(tree: Any, lane: jax.Array) -> Any:
+            rows = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, lane % each, 1), tree)
+            found = everywhere.chosen(rows, LANE, lax.axis_index(LANE) == lane // each)
+            return jax.tree.map(lambda leaf: leaf[0], found)
+
+        specs = (PartitionSpec(LANE), PartitionSpec())
+        return jax.jit(jax.shard_map(one, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False))
+
+    @functools.cached_property
+    def _rows(self) -> Callable[..., Any]:
+        """Gathers some lanes of each device, as many from a first one on, device after device."""
+
+        def gather(tree: Any, first: jax.Array, rows: int) -> Any:
+            def some(tree: Any, first: jax.Array) -> Any:
+                of_device = jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, rows), tree)
+                return everywhere.gathered(of_device, LANE)
+
+            specs = (PartitionSpec(LANE), PartitionSpec())
+            return jax.shard_map(some, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False)(
+                tree, first
+            )
+
+        return jax.jit(gather, static_argnums=2)
 
     @functools.cached_property
     def _put(self) -> Callable[..., Any]:
@@ -289,7 +360,8 @@ class LaneProgram:
             self._count("park")
             return jax.vmap(packing.pack)(states)
 
-        return jax.jit(park, out_shardings=NamedSharding(self.mesh, PartitionSpec(LANE)))
+        # A trial may go on in a lane of another process: then each of them has all rows.
+        return jax.jit(park, out_shardings=NamedSharding(self.mesh, PartitionSpec() if self.spans else PartitionSpec(LANE)))
 
     @functools.cached_property
     def _unpark(self) -> Callable[..., Any]:
@@ -336,7 +408,7 @@ class LaneProgram:
             # Lanes or shards on other devices have the other cores.
             threads = cores() if self.mesh.size == 1 else 1
             with native.scope(self.trial.native, threads), precision.scope(self.trial.compute_dtype):
-                return function(*args)
+                return self._told(name, function(*args))
 
         if self.layout.parallel == "pmap":
             return self._pmapped(counted, lanewise)
@@ -346,7 +418,7 @@ class LaneProgram:
             # check_vma would sum the gradients of replicated parameters by itself, and pmean would not divide (DESIGN).
             return jax.shard_map(counted, mesh=self.mesh, in_specs=specs, out_specs=out, check_vma=False)(*args)
 
-        states, lanes = self._states_lie, PartitionSpec(LANE)
+        states, lanes = self._states_lie, PartitionSpec() if self.spans and name in TOLD else PartitionSpec(LANE)
         out = {"chunk": (states, lanes), **dict.fromkeys(("init", "refill", "observe"), states)}.get(name, lanes)
         # Said outright: else JAX drops a mesh axis of one device, and after `put` the same chunk would compile once more.
         given: Any = {"donate_argnums": 0 if donate else (), "out_shardings": self._shardings(out)}
@@ -354,6 +426,15 @@ class LaneProgram:
             # XLA splits a program's code into 32 parts for threads: they cost more than they gain where there are few.
             given["compiler_options"] = {"xla_cpu_parallel_codegen_split_count": max(1, min(32, cores() // 2))}
         return jax.jit(sharded, **given)
+
+    def _told(self, name: str, result: Any) -> Any:
+        """Returns a mapped function's result; what the host reads of it for all lanes where other processes have some."""
+        if not self.spans or name not in TOLD:
+            return result
+        if name == "chunk":
+            states, report = result
+            return states, everywhere.gathered(report, LANE)
+        return everywhere.gathered(result, LANE)
 
     @property
     def _states_lie(self) -> Any:

@@ -19,10 +19,12 @@ def main(argv: Sequence[str]) -> int:
     def work() -> int:
         config, settings = flags.parse_study(argv)
         # Imported late, so that --help and a misspelt flag answer at once.
+        from hpjax import processes
         from hpjax.study.study import run
 
         study = run(config, settings, leave_at_second=True)
-        command.show(study.summary())
+        if processes.is_first():
+            command.show(study.summary())
         return 0 if study.best is not None else 1
 
     return command.run("hpjax.sweep", work)

@@ -18,7 +18,17 @@ UNOPTIMISED = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 OPTIMISED = {
     f"test_{name}"
     for name in (
-        *("identity", "lanes", "share_batches", "study_engine", "study_mesh", "resume", "trial", "order"),
+        *(
+            "identity",
+            "lanes",
+            "share_batches",
+            "study_engine",
+            "study_mesh",
+            "resume",
+            "trial",
+            "order",
+            "processes_studies",
+        ),
         *("ops", "native", "bf16", "native_blocks", "native_batch_norm", "native_training", "norms", "losses", "metrics"),
         *("schedules", "schedules_registered", "schedules_create"),
         *("schedules_plateau", "optimizers", "optimizers_conformance", "optimizers_parts", "sequence_models"),

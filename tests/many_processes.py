@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import whole_runs as runs
+from test_sweep import words
 
 SLOWLY = """
 import sys, time
@@ -24,6 +25,17 @@ sys.argv = ["hpjax.train", *sys.argv[1:]]
 sys.exit(train.main(sys.argv))
 """
 """A run that takes long enough to be disturbed: it waits before each chunk, which changes no bit."""
+
+STUDY_SLOWLY = """
+import sys, time
+from hpjax import sweep
+from hpjax.study import runner, writer
+runner.FIRST_SAVE, runner.SAVE_EVERY, runner.SAVE_SHARE = 0.05, 0.05, 1.0
+write = writer.Writer.write
+writer.Writer.write = lambda self, changed: (time.sleep({pause}), write(self, changed))
+sys.exit(sweep.main(["hpjax.sweep", *sys.argv[1:]]))
+"""
+"""Likewise a study, with many checkpoints: it waits at each look."""
 
 # Two ticks a step, so that a run may also stop inside a step.
 SETTINGS: dict[str, Any] = {
@@ -57,17 +69,18 @@ class Together:
         environment: dict[str, str],
         settings: dict[str, Any],
         only: dict[int, dict[str, Any]] | None,
+        vary: tuple[str, ...],
     ):
         address = {"coordinator_address": f"127.0.0.1:{free_port()}", "num_processes": number, "join_timeout": 60}
         self.folder = folder
         self.outputs = [folder.parent / f"{folder.name}-{id_}.output" for id_ in range(number)]
         for output in self.outputs:
             output.unlink(missing_ok=True)
-        code = SLOWLY.format(pause=pause)
+        code = (STUDY_SLOWLY if vary else SLOWLY).format(pause=pause)
         self.processes: list[subprocess.Popen] = []
         for id_, output in enumerate(self.outputs):
-            given = {**SETTINGS, **settings, **(only or {}).get(id_, {}), **address, "process_id": id_}
-            flags = runs.flags(folder, **given)
+            given = {**settings, **(only or {}).get(id_, {}), **address, "process_id": id_}
+            flags = words(vary, study=folder, **given) if vary else runs.flags(folder, **{**SETTINGS, **given})
             self.processes.append(runs.start(flags, output, code, JAX_NUM_CPU_DEVICES="1", **environment))
 
     def wait(self, seconds: float = 240) -> list[int]:
@@ -106,10 +119,14 @@ def together(
     pause: float = 0.0,
     environment: dict[str, str] | None = None,
     only: dict[int, dict[str, Any]] | None = None,
+    vary: tuple[str, ...] = (),
     **settings: Any,
 ) -> Iterator[Together]:
-    """Starts a run in so many processes, which a failing test does not leave behind; `only` is what one of them is given."""
-    run = Together(number, folder, pause, environment or {}, settings, only)
+    """Starts a run, or a study with `vary`, in so many processes, which a failing test does not leave behind.
+
+    `only` is what one of them is given.
+    """
+    run = Together(number, folder, pause, environment or {}, settings, only, vary)
     try:
         yield run
     finally:

@@ -97,3 +97,35 @@ def test_another_default_generator_changes_no_trial():
         "print(f(jax.numpy.arange(9, dtype='uint32'), 300, 1).tolist())"
     )
     assert output(code, JAX_DEFAULT_PRNG_IMPL="rbg") == output(code)
+
+
+@pytest.mark.parametrize(
+    ("processes", "local", "number", "expected"),
+    [
+        (1, 8, 2, (1, 4)),
+        (2, 1, 1, (2, 2)),
+        (4, 4, 1, (4, 16)),
+        (2, 4, 3, (2, 2)),
+        (2, 4, 4, (2, 2)),
+        (4, 4, 8, (2, 2)),
+        (6, 5, 6, (3, 3)),
+        (2, 1, 2, (1, 1)),
+    ],
+)
+def test_lanes_take_equal_shares_of_all_processes(processes, local, number, expected):
+    share = devices.Share(processes, local)
+    step, most = share.lane_devices(number)
+    assert (step, most) == expected
+    for over in range(step, most + 1, step):
+        used = over * number
+        assert used % processes == 0 and used // processes <= local
+        # No trial has devices of more processes than it must have.
+        of = [device // (used // processes) for device in range(used)]
+        spanned = {len(set(of[lane * number : (lane + 1) * number])) for lane in range(over)}
+        assert spanned == {share.spanned(number)}
+
+
+@pytest.mark.parametrize("number", [5, 7, 12])
+def test_devices_that_processes_cannot_share_out_are_refused(number):
+    with pytest.raises(ConfigError, match=f"devices is {number}; expected at most the 4 that each of 4 processes has, or a"):
+        devices.Share(4, 4).lane_devices(number)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from hpjax import build, resolve
+from hpjax import build, lanes, resolve
 from hpjax.batch import Examples
 from hpjax.config import Config
 from hpjax.devices import cores
@@ -173,3 +173,30 @@ def test_program_refuses_missing_devices_and_values():
         LaneProgram(trial, Layout(lanes=16, lane_devices=16))
     with pytest.raises(ValueError, match="1 trials for 2 lanes"):
         LaneProgram(trial, Layout(lanes=2)).put_values([base])
+
+
+@pytest.mark.parametrize("at_once", [1, 2**28])
+def test_what_other_processes_are_told_is_what_lies_on_the_devices(at_once, monkeypatch, rng):
+    """The exchanges between processes, among the devices of one: bit for bit, also of -0.0 and NaN."""
+    monkeypatch.setattr(lanes, "BYTES_AT_ONCE", at_once)
+    trial, dataset, base = make("adamw", hidden_sizes=(8,))
+    program = LaneProgram(trial, Layout(lanes=6, lane_devices=3))
+    program.spans = True
+    values = program.put_values([{**base, "seed": np.int32(seed)} for seed in range(6)])
+    examples = program.put_examples(build.examples(dataset))
+    states = program.init(values, examples)
+    report = program.chunk(program.init(values, examples), values, examples, 0)[1]
+    assert all(leaf.sharding.is_fully_replicated for leaf in report.values())
+    odd = rng.choice(np.array([-0.0, np.nan, np.inf, 1e-40, 1.0], np.float32), (6, 7))
+    given = {"odd": odd, "flags": odd > 0, "small": odd.astype(np.float16)}
+    tree = {"states": states, "given": jax.device_put(given, states.tick.sharding)}
+    whole = jax.device_get(tree)
+    assert _bits(program.fetch(tree)) == _bits(whole)
+    for lane in rng.permutation(6)[:2]:
+        of_lane = jax.tree.map(lambda leaf, lane=lane: leaf[lane], whole)
+        assert _bits(program.fetch_one(tree, lane)) == _bits(of_lane)
+        assert _bits(program.take(states, lane)) == _bits(of_lane["states"])
+
+
+def _bits(tree):
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]

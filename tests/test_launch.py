@@ -47,6 +47,14 @@ def test_it_must_know_how_many():
         launch.children(["launch", "--seed=1"])
 
 
+def test_a_studys_flags_start_a_study(tmp_path):
+    (tmp_path / "study.flags").write_text("--learning_rate=0.1\n--vary=learning_rate=log(1e-3,1)\n")
+    assert launch.module(["launch", "--num_processes=2", "--run_dir=runs/x"]) == "hpjax.train"
+    assert launch.module(["launch", "--num_processes=2", f"--flagfile={tmp_path / 'study.flags'}"]) == "hpjax.sweep"
+    assert launch.module(["launch", "--study=runs/x", "--num_processes=2"]) == "hpjax.sweep"
+    assert len(launch.children(["launch", "--num_processes=2", "--vary=seed=range(2)"])) == 2
+
+
 def test_bad_flags_are_its_own_line(capsys):
     assert launch.main(["launch", "--num_procesess=2"]) == 2
     assert capsys.readouterr().err == "hpjax.launch: flag 'num_procesess' is unknown; did you mean 'num_processes'?\n"

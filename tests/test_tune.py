@@ -130,7 +130,7 @@ def test_an_interrupted_recipe_says_so_and_keeps_its_steps(tmp_path, capsys, mon
         (["--vary=learning_rte=log(1e-3,1)"], "learning_rte"),
         (["--trials=3"], "flag 'trials' is unknown"),
         (["--init_from=somewhere"], "init_from is set; expected a recipe from scratch"),
-        (["--num_processes=2"], "num_processes is 2, but a study runs in one process: expected none"),
+        (["--num_processes=2"], "num_processes is 2, but a recipe runs in one process: expected none"),
         (["--dry_run"], "dry_run is true, but a study has none"),
         (["--shard_optimizer_state"], "shard_optimizer_state is true, but a study's lanes keep theirs whole"),
     ],

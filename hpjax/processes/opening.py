@@ -27,8 +27,14 @@ def share(team: Alone, config: Config) -> devices.Share:
     return devices.Share(team.number, min(team.gathered(jax.local_device_count(), "local devices")))
 
 
-def check_alike(team: Alone, config: Config, dataset: Dataset) -> None:
+def check_alike(team: Alone, config: Config, dataset: Dataset, more: Mapping[str, str] | None = None) -> None:
     """Refuses a run whose processes were given different settings or data, or have different machines.
+
+    Args:
+      team: the processes.
+      config: their settings.
+      dataset: their data.
+      more: further texts by name that must be alike.
 
     Raises:
       ConfigError: they differ; every process raises the same.
@@ -41,7 +47,7 @@ def check_alike(team: Alone, config: Config, dataset: Dataset) -> None:
     machine = devices.identity(1, 1, config.native)
     # Their number of cores changes nothing where devices share a batch.
     facts |= {name: str(value) for name, value in machine.items() if name not in ("cores", "width", "data_devices")}
-    difference = same(team, {**facts, "the data's checksum": dataset.fingerprint()})
+    difference = same(team, {**facts, **(more or {}), "the data's checksum": dataset.fingerprint()})
     if difference is not None:
         raise ConfigError(difference)
 

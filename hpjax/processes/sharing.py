@@ -14,6 +14,9 @@ from hpjax.logs import RunLog
 from hpjax.processes.team import Alone
 from hpjax.runfolder import RunFolder
 
+AT_ONCE = 2**26
+"""Numbers of four bytes that are sent over the devices at the same time."""
+
 
 class SharedFolder(RunFolder):
     """A run's folder: process 0 has it open, the others know what it holds."""
@@ -68,6 +71,10 @@ class SharedCheckpoints(Checkpoints):
         # Only now: an error in process 0 must find the others waiting here, not in a collective.
         record = self._team.agreed(record, "record")
         return _sent(state), record
+
+    def record(self, tick: int) -> dict[str, Any]:
+        """Returns the record of a checkpoint; all processes must ask."""
+        return self._team.agreed(None if self._own is None else self._own.record(tick), "record alone")
 
     def newest_first(self) -> Iterator[tuple[int, str | None]]:
         """Yields checkpoints, newest first, with what is wrong with them; all processes must ask."""
@@ -134,7 +141,8 @@ def _sent(state: Any) -> Any:
     size = sum(part.size for part in parts)
     # As whole numbers: a sum with the others' zeros would make 0.0 of -0.0.
     sent = np.concatenate([*parts, np.zeros(-size % 4, np.uint8)]).view(np.uint32)
-    came = np.asarray(multihost_utils.broadcast_one_to_all(sent)).view(np.uint8)
+    pieces = [sent[begin : begin + AT_ONCE] for begin in range(0, len(sent), AT_ONCE)]
+    came = np.concatenate([np.asarray(multihost_utils.broadcast_one_to_all(piece)) for piece in pieces]).view(np.uint8)
     ends = np.cumsum([part.size for part in parts])
     made = [
         came[end - part.size : end].copy().view(np.asarray(leaf).dtype).reshape(np.shape(leaf))

@@ -83,6 +83,7 @@ def run(config: Config, recipe: TuneConfig, begun: float | None = None) -> Tuned
     """Runs the recipe of two configs; see `run_tune`. `begun`: when the budget began, by the monotonic clock."""
     begun = time.monotonic() if begun is None else begun
     # As its studies would, but before any work; they have folders of their own.
+    checks.check_alone(config, "a recipe")
     checks.check(config.replace(run_dir=None))
     inert.check_warmup(config)
     resolved, recipe = (

@@ -1,4 +1,4 @@
-"""Settings of a run on many processes: who they are and where they meet."""
+"""Settings of a run or a study on many processes: who they are and where they meet."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ class ProcessSettings:
     )
     num_processes: int | None = setting(
         None,
-        "how many processes share this run; 1 asks no scheduler (default: as many as one started, else 1)",
+        "how many processes share this run or study; 1 asks no scheduler (default: as many as one started, else 1)",
         AT_LEAST_1,
         main=True,
     )

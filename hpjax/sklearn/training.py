@@ -149,7 +149,8 @@ def in_folder(config: Config, study: StudyConfig, data: Table, saved: Mapping[st
         if not (so_far.path / table.FILE).exists():
             table.save(so_far.path / table.FILE, **saved)
 
-    config = config.replace(data_file=str(path / table.FILE), keep_best=study.trials)
+    # The table is in this process's memory alone, whoever started it.
+    config = config.replace(data_file=str(path / table.FILE), keep_best=study.trials, num_processes=1)
     found = studies.run(config, study, callback=keep, data=data.dataset)
     keep(found)
     parts = setup.make(config, study, data=data.dataset)

@@ -1,5 +1,6 @@
 """What is tried next: points that were asked for by name first, then the sampler's."""
 
+import hashlib
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -43,6 +44,10 @@ class Asker:
     def tell(self, before: Sequence[Seen]) -> None:
         """Tells the sampler of another study's results."""
         self._before = list(before)
+
+    def fingerprint(self) -> str:
+        """Returns a checksum of what a study begins with: the settings that come first, another study's results."""
+        return hashlib.sha256(repr((self._enqueued, self._before)).encode()).hexdigest()
 
     def look(self, want: int, history: Sequence[Seen]) -> None:
         """Shows the sampler what was seen so far, before some settings are asked for.

@@ -51,7 +51,8 @@ def begin(folder: StudyFolder, parts: Setup, view: StudyView, **more: Any) -> No
     if folder.resumed and before.get("data", data) != data:
         raise RunFolderError("the data set has changed since this study was begun; expected the same data or a new name")
     layout = parts.layout
-    identity = devices.identity(layout.width, layout.data_devices, parts.base.native) | {"lanes": layout.lanes}
+    spanned = parts.share.spanned(layout.data_devices)
+    identity = devices.identity(layout.width, layout.data_devices, parts.base.native, spanned) | {"lanes": layout.lanes}
     if folder.resumed and "identity" in before:
         changed = list(devices.differences(before["identity"], identity))
         if changed:
@@ -76,4 +77,5 @@ def begin(folder: StudyFolder, parts: Setup, view: StudyView, **more: Any) -> No
     )
     view.say(native.described(parts.base.native, parts.base.compute_dtype))
     lanes = f"{parts.layout.lanes} lanes of width {parts.layout.width} on {parts.layout.lane_devices} device(s)"
+    lanes += f" of {parts.share.processes} processes" if parts.share.processes > 1 else ""
     view.say(f"{parts.trials} trials, {parts.asker.settings} settings, {lanes}; study folder: {folder.path}")

@@ -1,9 +1,11 @@
 """What a study refuses of the settings of its trials."""
 
+import os
 from collections.abc import Iterable
 
 from hpjax.config import FIELDS, PROCESSES, Config, to_text
 from hpjax.errors import ConfigError
+from hpjax.processes import detect
 
 UNUSED: dict[str, str] = {
     "run_dir": "a study has a folder of its own: expected --study=FOLDER",
@@ -11,7 +13,6 @@ UNUSED: dict[str, str] = {
     "inspect": "a study's trials are not looked into: expected none, or python -m hpjax.inspection with the winner",
     "dry_run": "a study has none: expected hpjax.train for one of its trials",
     "shard_optimizer_state": "a study's lanes keep theirs whole: expected false",
-    **dict.fromkeys(PROCESSES[:3], "a study runs in one process: expected none"),
 }
 """Settings of a run that a study does not use, and what to do instead."""
 
@@ -22,6 +23,19 @@ def check(config: Config) -> None:
         value = getattr(config, name)
         if value != FIELDS[name].default:
             raise ConfigError(f"{name} is {to_text(name, value)}, but {instead}")
+
+
+def check_alone(config: Config, what: str) -> None:
+    """Raises ConfigError where flags or a scheduler say that several processes share what runs in one; `what` names it."""
+    given = {name: getattr(config, name) for name in PROCESSES[:3]}
+    if given == {**dict.fromkeys(given), "num_processes": 1}:
+        return
+    for name, value in given.items():
+        if value is not None:
+            raise ConfigError(f"{name} is {value}, but {what} runs in one process: expected none")
+    found = detect.detect(os.environ)
+    if (found.number or 1) > 1:
+        raise ConfigError(f"{found.scheduler} started {found.number} processes, but {what} runs in one: expected one")
 
 
 def check_order(config: Config, varied: Iterable[str]) -> None:

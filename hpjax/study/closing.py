@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from hpjax import flags
 from hpjax.lanes import Layout
 from hpjax.objective import Objective
-from hpjax.runfolder import PARAMS, RunFolder
+from hpjax.runfolder import PARAMS
 from hpjax.study import kept, pictures, table, winner
 from hpjax.study.engine import Engine
 from hpjax.study.folder import BEST, PICTURES, TABLE, StudyFolder
@@ -30,10 +30,11 @@ def close(folder: StudyFolder, parts: Setup, engine: Engine, view: StudyView) ->
     facts, best = _table(folder, parts, engine)
     if best is not None:
         facts |= _winner(folder, parts, engine, best)
-    view.say("drawing the pictures")
-    scales = {name: parts.space.scale(name) for name in parts.space.names}
-    tried = table.group(engine.records, parts.objective, parts.study.aggregate)
-    pictures.draw_all(engine.records, tried, parts.objective, scales, folder.path / PICTURES)
+    if folder.writes:
+        view.say("drawing the pictures")
+        scales = {name: parts.space.scale(name) for name in parts.space.names}
+        tried = table.group(engine.records, parts.objective, parts.study.aggregate)
+        pictures.draw_all(engine.records, tried, parts.objective, scales, folder.path / PICTURES)
     return facts
 
 
@@ -67,7 +68,8 @@ def brief(folder: StudyFolder, parts: Setup, engine: Engine, view: StudyView, *,
 def _table(folder: StudyFolder, parts: Setup, engine: Engine) -> tuple[dict[str, Any], SettingSummary | None]:
     """Writes the table; returns what metadata.json says of any study that has ended, and the best setting."""
     records, objective = engine.records, parts.objective
-    table.write_csv(folder.path / TABLE, records, objective, (*parts.space.names, *parts.space.replicated))
+    if folder.writes:
+        table.write_csv(folder.path / TABLE, records, objective, (*parts.space.names, *parts.space.replicated))
     tried = table.group(records, objective, parts.study.aggregate)
     best = table.best(tried, objective)
     facts: dict[str, Any] = {
@@ -83,13 +85,13 @@ def _table(folder: StudyFolder, parts: Setup, engine: Engine) -> tuple[dict[str,
     return facts, best
 
 
-def _winner(folder: RunFolder, parts: Setup, engine: Engine, best: SettingSummary) -> dict[str, Any]:
+def _winner(folder: StudyFolder, parts: Setup, engine: Engine, best: SettingSummary) -> dict[str, Any]:
     """Writes best.flags and trains the winner again."""
     record = _write_best(folder, parts, engine, best)
     plan = engine.plan(record.number)
     found = winner.again(engine.group(record.number), plan, record, parts.objective, parts.dataset)
     others = [number for number in engine.kept.best if number != record.number]
-    if record.number not in engine.kept.best:
+    if record.number not in engine.kept.best and folder.writes:
         # The best setting over its seeds need not have one of the best trials.
         kept.write(folder.path / PARAMS, {record.number: found.result}, others)
     return {
@@ -100,7 +102,7 @@ def _winner(folder: RunFolder, parts: Setup, engine: Engine, best: SettingSummar
     }
 
 
-def _write_best(folder: RunFolder, parts: Setup, engine: Engine, best: SettingSummary) -> TrialRecord:
+def _write_best(folder: StudyFolder, parts: Setup, engine: Engine, best: SettingSummary) -> TrialRecord:
     """Writes best.flags; returns the trial that it repeats."""
     record = best_trial([engine.records[number] for number in best.numbers], parts.objective)
     header = [

@@ -16,6 +16,7 @@ import numpy as np
 from hpjax.data import Dataset
 from hpjax.interrupt import Interrupt
 from hpjax.objective import Evaluation, Objective
+from hpjax.processes.team import ALONE, Alone
 from hpjax.stopping import EarlyStopping
 from hpjax.study import outcomes
 from hpjax.study.ask import Asker
@@ -60,6 +61,7 @@ class Engine:
         aggregate: str,
         make_group: Callable[[int, Plan], list[Group]],
         keep_best: int = 1,
+        team: Alone = ALONE,
     ):
         """Makes an engine that has begun nothing.
 
@@ -72,12 +74,15 @@ class Engine:
           aggregate: mean or median over a setting's trials.
           make_group: makes the lanes of a trial's compile group, by number and plan; they take turns and share a queue.
           keep_best: trials whose parameters are kept.
+          team: the processes that run the study. What they decide follows from what all of them see, but for the length of a
+            slice and signals, which are agreed.
         """
         self.records: list[TrialRecord] = []
         self.counts = Counts()
         self.kept = Kept(keep_best, objective)
         self._dataset, self._planner, self._asker = dataset, planner, asker
         self.scheduler, self.objective, self._make_group = scheduler, objective, make_group
+        self._team = team
         self.units = Units(scheduler, objective, aggregate, self.records)
         self.groups: list[Group] = []
         self.turn = 0
@@ -96,8 +101,12 @@ class Engine:
           After each look: the trials that were begun, evaluated or ended since the last.
         """
         self._clock = time.monotonic()
-        while interrupt.signal is None:
-            issued = self._issue()
+        while True:
+            most, stop = self._team.pace(self._slice(), interrupt.signal)
+            if stop is not None:
+                interrupt.signal = stop
+                return
+            issued = self._issue(most)
             if issued is None and self.pending is None:
                 self._close()
                 yield self._taken()
@@ -160,8 +169,12 @@ class Engine:
 
     # What the device does next.
 
-    def _issue(self) -> Pending | None:
-        """Asks the device for the next slice; None if no trial has ticks left, for now."""
+    def _slice(self) -> int:
+        """Returns the ticks after which the host looks again."""
+        return max(1, int(self._rate * SECONDS_A_SLICE)) if self._rate else 64
+
+    def _issue(self, most: int) -> Pending | None:
+        """Asks the device for the next slice, of at most so many ticks; None if no trial has ticks left, for now."""
         for _ in range(len(self.groups) + 1):
             if not self.groups:
                 # What is known from before, another study's results or this one's own, is known to the first setting, too.
@@ -172,11 +185,11 @@ class Engine:
             if not group.in_round:
                 self._fill(group)
             if group.busy:
-                most = max(1, int(self._rate * SECONDS_A_SLICE)) if self._rate else 64
                 issued = group.issue(most, self._pauses)
                 if not group.in_round:
                     self.turn += 1
-                return Pending(group, issued, (), None if issued.results is None else Results(issued.results))
+                results = None if issued.results is None else Results(issued.results, group.program)
+                return Pending(group, issued, (), results)
             self.turn += 1
         return None
 

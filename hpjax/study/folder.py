@@ -19,9 +19,11 @@ class StudyFolder(RunFolder):
 
     Attributes:
       extended: the settings that its study had, where it goes on with others; else None.
+      writes: whether this process writes it, and not another one.
     """
 
     extended: StudyConfig | None = None
+    writes = True
 
     def adopt_study(self, config: Config, study: StudyConfig) -> tuple[Config, StudyConfig]:
         """Returns the configs to run: the folder's own where it holds this study, else those given.

@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 from hpjax import build, packing
 from hpjax.batch import Examples
-from hpjax.lanes import LANE, LaneProgram
+from hpjax.lanes import LaneProgram
 from hpjax.study.plan import Plan
 from hpjax.trial import TrialState
 
@@ -128,8 +127,8 @@ class Group:
     def compile(self) -> None:
         """Compiles what a round needs, at the same time: calls that change nothing, each in a thread.
 
-        Where devices share a batch, one after the other: devices that began the calls' reductions in different orders would
-        wait for each other for ever.
+        Where devices share a batch, or processes the lanes, one after the other: devices that began the calls' reductions in
+        different orders would wait for each other for ever.
         """
         empty = np.zeros(len(self.slots), np.int32)
         calls: list[Callable[[], Any]] = [
@@ -139,7 +138,8 @@ class Group:
         ]
         if self._validation(0)[1] > 0:
             calls.append(self.evaluate)
-        with ThreadPoolExecutor(len(calls) if self.program.layout.data_devices == 1 else 1) as threads:
+        at_once = self.program.layout.data_devices == 1 and not self.program.spans
+        with ThreadPoolExecutor(len(calls) if at_once else 1) as threads:
             for called in [threads.submit(call) for call in calls]:
                 jax.block_until_ready(called.result())
 
@@ -289,10 +289,7 @@ class Group:
         }
 
     def _zeros(self) -> TrialState:
-        return self._put(self.like(len(self.slots)))
-
-    def _put(self, states: TrialState) -> TrialState:
-        return jax.device_put(states, NamedSharding(self.program.mesh, PartitionSpec(LANE)))
+        return self.program.put_states(self.like(len(self.slots)))
 
     def like_parked(self, trials: int) -> np.ndarray:
         """Returns zeros in the shape of the states of so many paused trials."""
@@ -311,7 +308,7 @@ class Group:
 
     def restore(self, states: TrialState, slots: Sequence[Slot | None], ended: Callable[[int], bool]) -> None:
         """Takes up the lanes where a checkpoint left them; `ended` tells of a trial's number whether it has ended."""
-        self.states = self._put(states)
+        self.states = self.program.put_states(states)
         self.slots = list(slots)
         for lane, slot in enumerate(slots):
             if slot is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from hpjax import checkpoints
 from hpjax.checkpoints import Checkpoints
 from hpjax.errors import RunFolderError
+from hpjax.lanes import LaneProgram
 from hpjax.objective import Evaluation, Objective
 from hpjax.study.records import TrialRecord
 
@@ -21,19 +22,21 @@ EVERY = 2**31
 class Results:
     """What the lanes' trials came to at the end of a round; fetched from the device once, if at all."""
 
-    def __init__(self, arrays: Any):
-        """Takes a pytree of arrays [lanes, ...], which may still be computed."""
-        self._arrays = arrays
-        self._fetched = False
+    def __init__(self, arrays: Any, program: LaneProgram | None = None):
+        """Takes a pytree of arrays [lanes, ...], which may still be computed by `program`; without one NumPy arrays."""
+        self._arrays, self._program = arrays, program
+        self._fetched = program is None
 
     def whole(self) -> Any:
         """Returns the arrays of all lanes, NumPy."""
-        if not self._fetched:
-            self._arrays, self._fetched = jax.device_get(self._arrays), True
+        if not self._fetched and self._program is not None:
+            self._arrays, self._fetched = self._program.fetch(self._arrays), True
         return self._arrays
 
     def of(self, lane: int) -> Any:
         """Returns those of one lane, in memory of their own."""
+        if not self._fetched and self._program is not None and self._program.spans:
+            return self._program.fetch_one(self._arrays, lane)
         return jax.tree.map(lambda leaf: np.array(leaf[lane]), self.whole())
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from hpjax import build, resolve
 from hpjax.lanes import LaneProgram, Layout
+from hpjax.processes import ALONE, Alone
 from hpjax.study.plan import Plan, Planner
 from hpjax.study.setup import Setup
 from hpjax.study.width import choose, doubled
@@ -20,17 +21,25 @@ ROUNDS, SECONDS = 3, 0.15
 """How often, and about how long, a width is measured."""
 
 
-def widened(parts: Setup, say: Callable[[str], None]) -> Setup:
-    """Returns a study's parts with the lane width that a probe chooses, where it was left open; says what was measured."""
+def widened(parts: Setup, say: Callable[[str], None], team: Alone = ALONE) -> Setup:
+    """Returns a study's parts with the lane width that a probe chooses, where it was left open; says what was measured.
+
+    Of several processes process 0 measures, on its own devices.
+    """
     if parts.layout_of is None:
         return parts
+    return of_width(parts, team.agreed(_fastest(parts, say) if team.first else None, "width"))
+
+
+def _fastest(parts: Setup, say: Callable[[str], None]) -> int:
+    assert parts.layout_of is not None
     say("measuring how many lanes run together fastest")
     bench = Bench(parts)
     most = -(-parts.trials // (parts.layout_of(1).lane_devices * parts.waves))
     stats = jax.local_devices()[0].memory_stats() or {}
     chosen = choose(doubled(most, parts.lanes_a_wave), bench.least, bench.compiled, bench.rate, stats.get("bytes_limit"))
     say(chosen.reason)
-    return of_width(parts, chosen.width)
+    return chosen.width
 
 
 def of_width(parts: Setup, width: int) -> Setup:
@@ -69,8 +78,9 @@ class Bench:
         """Compiles a width; returns the bytes of its chunk and of everything that lies beside it."""
         self._run = None
         plan = self._plan
-        layout = Layout(width, width, data_devices=self._parts.layout.data_devices)
-        program = LaneProgram(self._trials[plan.group], layout)
+        here = jax.local_devices()
+        layout = Layout(width, width, data_devices=min(self._parts.layout.data_devices, len(here)))
+        program = LaneProgram(self._trials[plan.group], layout, here)
         examples = program.put_examples(self._examples)
         with _explained(width):
             values = program.put_values([resolve.endless(plan.scalars)] * width)

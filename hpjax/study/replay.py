@@ -55,7 +55,7 @@ def _apply(records: dict[int, TrialRecord], log: dict[str, Any], ours: dict[str,
         records[ours["number"]] = TrialRecord(
             number=ours["number"],
             setting=ours["setting"],
-            values={name: _value(value) for name, value in ours["values"].items()},
+            values={name: restored(value) for name, value in ours["values"].items()},
             point=tuple(ours["point"]),
             status=ours.get("status", "running"),
             began=ours["began"],
@@ -73,9 +73,9 @@ def _apply(records: dict[int, TrialRecord], log: dict[str, Any], ours: dict[str,
         record.diverged_at, record.ended = ours["diverged_at"], ours["ended"]
 
 
-def _value(value: Any) -> Any:
+def restored(value: Any) -> Any:
     """Returns a setting's value from JSON, which has no tuples."""
-    return tuple(map(_value, value)) if isinstance(value, list) else value
+    return tuple(map(restored, value)) if isinstance(value, list) else value
 
 
 def logs(path: Path, size: int | None) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -5,23 +5,22 @@ import gc
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from threading import Thread
 from typing import Any
 
 from hpjax.checkpoints import Checkpoints
 from hpjax.errors import RunFolderError
 from hpjax.interrupt import Interrupt
-from hpjax.runfolder import CHECKPOINTS, EVENTS, PARAMS
-from hpjax.study import extending, kept, pictures, replay, snapshot, table
+from hpjax.processes import ALONE, Alone
+from hpjax.runfolder import PARAMS
+from hpjax.study import extending, kept, pictures, sharing, snapshot
 from hpjax.study.engine import Engine
-from hpjax.study.folder import END, JOURNAL, StudyFolder
-from hpjax.study.hparams import HParams
-from hpjax.study.journal import Journal
-from hpjax.study.records import ENDED, TrialRecord
+from hpjax.study.folder import END, StudyFolder
+from hpjax.study.records import ENDED
 from hpjax.study.screen import StudyView
-from hpjax.study.searched import of_space
 from hpjax.study.setup import GroupMaker, Setup
+from hpjax.study.writer import Writer, written
 
 FIRST_SAVE, SAVE_EVERY = 1.0, 10.0
 SAVE_SHARE = 0.01
@@ -32,34 +31,6 @@ ENOUGH = "enough"
 """What a callback returns to end a study where it is: its trials that have not come to their end count as stopped."""
 
 
-class Writer:
-    """Writes what happens to a study's trials: into its journal, and for TensorBoard."""
-
-    def __init__(self, journal: Journal, hparams: HParams | None, records: Sequence[TrialRecord] = ()):
-        """Begins after some records that the journal holds already."""
-        self._journal, self._hparams = journal, hparams
-        self._begun = len(records)
-        self._written = {record.number: len(record.curve) for record in records if record.status not in ENDED}
-
-    def write(self, changed: Sequence[TrialRecord]) -> None:
-        """Notes trials that are new, took a lane, were evaluated or ended; one append."""
-        new = sorted((record for record in changed if record.number >= self._begun), key=lambda record: record.number)
-        self._journal.begin(new)
-        self._begun += len(new)
-        self._journal.running(changed)
-        for record in changed:
-            done = self._written.get(record.number, 0)
-            self._journal.evaluated((record.number, measured) for measured in record.curve[done:])
-            self._written[record.number] = len(record.curve)
-        ended = [record for record in changed if record.status in ENDED]
-        self._journal.end(ended)
-        if self._hparams is not None:
-            self._hparams.ended(ended)
-        for record in ended:
-            del self._written[record.number]
-        self._journal.flush()
-
-
 def train(
     setup: Setup,
     folder: StudyFolder,
@@ -67,6 +38,7 @@ def train(
     *,
     leave_at_second: bool,
     callback: Callable[[Engine], Any] = lambda engine: None,
+    team: Alone = ALONE,
 ) -> tuple[Engine, bool]:
     """Runs a study's trials, from its newest checkpoint if it has one, to their end.
 
@@ -75,7 +47,9 @@ def train(
       folder: its folder.
       view: the screen.
       leave_at_second: whether a second Ctrl-C ends the process at once.
-      callback: called after each look; True stops the study, as a signal does, and `ENOUGH` ends it where it is.
+      callback: called after each look; True stops the study, as a signal does, and `ENOUGH` ends it where it is. Of several
+        processes process 0's answer counts.
+      team: the processes that share the study, all of which come here; process 0 writes.
 
     Returns:
       The engine, and whether all trials have ended.
@@ -94,33 +68,16 @@ def train(
         setup.study.aggregate,
         make,
         setup.base.keep_best,
+        team,
     )
     with contextlib.ExitStack() as stack:
         # Before the checkpoint is taken up, which compiles: a signal that comes meanwhile is heard too.
         interrupt = stack.enter_context(Interrupt(leave_at_second))
-        stack.enter_context(_preparing())
-        checkpoints = Checkpoints(folder.path / CHECKPOINTS, keep_newest=1, keep_best=0)
+        stack.enter_context(_preparing(team.first))
+        checkpoints = sharing.checkpoints(team, folder)
         stack.callback(checkpoints.close)
-        size = _restore(engine, checkpoints, folder, setup, view)
-        searched = of_space(setup.space)
-        journal = Journal(
-            folder.path / JOURNAL,
-            folder.path.name,
-            setup.objective.maximise,
-            size,
-            searched=searched,
-            metric=setup.objective.name,
-        )
-        stack.callback(journal.close)
-        hparams = None
-        if setup.base.tensorboard:
-            hparams = HParams(
-                folder.path / EVENTS,
-                {name: searched[name] for name in setup.space.names if name in searched},
-                setup.measured,
-            )
-            hparams.declare()
-        writer = Writer(journal, hparams, engine.records)
+        size = _restore(engine, checkpoints, folder, setup, view, team)
+        writer = stack.enter_context(written(setup, folder, size, engine.records))
         stack.enter_context(view)
         begun = saved = time.monotonic()
         cost, stopped = 0.0, False
@@ -129,43 +86,44 @@ def train(
             writer.write(changed)
             view.update(engine.facts(), total=setup.trials, metric=setup.objective.name)
             before = time.monotonic()
-            if before - saved > _pause(before - begun, cost):
+            # Processes of which one has seen something else are out of step, and end here.
+            seen = f"{len(engine.records)} trials, {engine.counts.steps} steps"
+            if team.agreed(before - saved > _pause(before - begun, cost), seen):
                 number += 1
-                _save(engine, checkpoints, journal, number, setup)
+                _save(engine, checkpoints, writer, number, setup)
                 saved = time.monotonic()
                 cost = saved - before
             asked = callback(engine)
+            asked = team.agreed(asked if asked is True or asked == ENOUGH else None, "what the callback asks")
             if asked is True and _ended(engine) < setup.trials:
                 stopped = True
                 break
             if asked == ENOUGH:
                 writer.write(engine.cut())
                 break
+        # A signal that came after the last look, to one of several processes, is theirs together or nobody's.
+        _, interrupt.signal = team.pace(0, interrupt.signal)
         if interrupt.signal is not None or stopped:
             if engine.records:
-                _save(engine, checkpoints, journal, number + 1, setup)
+                _save(engine, checkpoints, writer, number + 1, setup)
                 checkpoints.wait()
             folder.update_metadata(status="preempted")
             word = "stopped" if stopped else "preempted"
             view.say(f"{word} with {_ended(engine)} of {setup.trials} trials ended; the same command goes on")
             interrupt.leave()
             return engine, False
-        _note_end(engine, checkpoints, journal, folder, setup)
-        if hparams is not None:
-            view.say("writing what TensorBoard shows")
-            hparams.finish(
-                engine.records, table.group(engine.records, setup.objective, setup.study.aggregate), setup.objective
-            )
+        _note_end(engine, checkpoints, writer, folder, setup)
+        writer.finish(engine.records, setup, view)
     return engine, True
 
 
 @contextlib.contextmanager
-def _preparing() -> Iterator[None]:
+def _preparing(draws: bool) -> Iterator[None]:
     """Loads meanwhile what draws pictures, and keeps Python's garbage collector from what is loaded when a study begins."""
     mine = gc.get_freeze_count() == 0
     if mine:
         gc.freeze()
-    loading = Thread(target=pictures.prepare)
+    loading = Thread(target=pictures.prepare if draws else lambda: None)
     loading.start()
     try:
         yield
@@ -185,16 +143,19 @@ def _pause(seconds: float, cost: float) -> float:
     return max(FIRST_SAVE, min(max(SAVE_EVERY, cost / SAVE_SHARE), seconds / 2))
 
 
-def _note_end(engine: Engine, checkpoints: Checkpoints, journal: Journal, folder: StudyFolder, setup: Setup) -> None:
+def _note_end(engine: Engine, checkpoints: Checkpoints, writer: Writer, folder: StudyFolder, setup: Setup) -> None:
     """Notes what a further trial needs; no lane has one any more, so that this is no checkpoint, and takes their place."""
     # First: what END goes with must be there.
-    kept.write(folder.path / PARAMS, engine.kept.best)
-    folder.write(END, json.dumps({**snapshot.at_end(engine), **_more(journal, setup)}))
+    if folder.writes:
+        kept.write(folder.path / PARAMS, engine.kept.best)
+        folder.write(END, json.dumps({**snapshot.at_end(engine), **_more(writer, setup)}))
     for tick in checkpoints.ticks():
         checkpoints.delete(tick)
 
 
-def _restore(engine: Engine, checkpoints: Checkpoints, folder: StudyFolder, setup: Setup, view: StudyView) -> int | None:
+def _restore(
+    engine: Engine, checkpoints: Checkpoints, folder: StudyFolder, setup: Setup, view: StudyView, team: Alone
+) -> int | None:
     """Takes up the newest checkpoint that is intact, or the study's end; returns the journal's size there, or None."""
     for tick, problem in list(checkpoints.newest_first()):
         if problem is not None:
@@ -202,51 +163,59 @@ def _restore(engine: Engine, checkpoints: Checkpoints, folder: StudyFolder, setu
             checkpoints.delete(tick)
             continue
         facts = checkpoints.record(tick)
-        like = _take_up(engine, facts, folder, setup)
+        like = _take_up(engine, facts, folder, setup, team)
         tree, _ = checkpoints.restore(tick, like)
         break
     else:
-        if not (folder.path / END).exists():
+        facts = team.agreed(_end(folder) if team.first else None, "end")
+        if facts is None:
             return None
-        try:
-            facts = json.loads((folder.path / END).read_text())
-        except (OSError, ValueError):
-            raise RunFolderError(f"'{folder.path / END}' is damaged; expected --overwrite or a new name") from None
-        tree = _take_up(engine, facts, folder, setup)
+        tree = _take_up(engine, facts, folder, setup, team)
     snapshot.take_up(engine, tree, facts)
     if not facts["groups"]:
-        _restore_kept(engine, folder, view)
+        _restore_kept(engine, folder, view, team)
     view.say(f"resumed with {_ended(engine)} trials ended")
     return int(facts["journal"])
 
 
-def _restore_kept(engine: Engine, folder: StudyFolder, view: StudyView) -> None:
-    """Takes up the parameters that a finished study has kept."""
+def _end(folder: StudyFolder) -> dict[str, Any] | None:
+    """Returns what a finished study has noted for further trials, or None."""
+    if not (folder.path / END).exists():
+        return None
+    try:
+        return json.loads((folder.path / END).read_text())
+    except (OSError, ValueError):
+        raise RunFolderError(f"'{folder.path / END}' is damaged; expected --overwrite or a new name") from None
+
+
+def _restore_kept(engine: Engine, folder: StudyFolder, view: StudyView, team: Alone) -> None:
+    """Takes up the parameters that a finished study has kept; other processes than the first know of which trials."""
     found = {}
-    for number in kept.numbers(folder.path / PARAMS):
+    for number in kept.numbers(folder.path / PARAMS) if team.first else []:
         try:
             found[number] = kept.read(folder.path / PARAMS, number)
         except RunFolderError as error:
             view.warn(f"the parameters of trial {number} are lost: {error}")
-    engine.kept.restore(found, engine.records)
+    there = team.agreed(list(found), "kept")
+    engine.kept.restore({number: found.get(number) for number in there}, engine.records)
 
 
-def _take_up(engine: Engine, facts: dict[str, Any], folder: StudyFolder, setup: Setup) -> dict[str, Any]:
+def _take_up(engine: Engine, facts: dict[str, Any], folder: StudyFolder, setup: Setup, team: Alone) -> dict[str, Any]:
     """Gives an engine the records of what was saved; returns zeros in the structure of its arrays."""
-    records = replay.read(folder.path / JOURNAL, facts["journal"])
+    records = sharing.records(team, folder, facts["journal"])
     extending.adapt(facts, records, setup)
     return snapshot.like(engine, facts, records)
 
 
-def _more(journal: Journal, setup: Setup) -> dict[str, Any]:
+def _more(writer: Writer, setup: Setup) -> dict[str, Any]:
     """Returns what is saved beside what the engine knows: where the journal is, and the space of the points."""
-    return {"journal": journal.size(), "vary": list(setup.study.vary)}
+    return {"journal": writer.size(), "vary": list(setup.study.vary)}
 
 
-def _save(engine: Engine, checkpoints: Checkpoints, journal: Journal, number: int, setup: Setup) -> None:
+def _save(engine: Engine, checkpoints: Checkpoints, writer: Writer, number: int, setup: Setup) -> None:
     """Begins to save the lanes and all that the host knows."""
     tree, facts = snapshot.take(engine)
-    facts |= _more(journal, setup)
+    facts |= _more(writer, setup)
     try:
         checkpoints.save(number, tree, facts, -math.inf)
     except OSError as error:

@@ -27,21 +27,22 @@ _LIVE = ("running", "paused", "waiting")
 class StudyView:
     """Shows how far a study is: trials by status, rate, time left, the best so far, how busy the lanes are."""
 
-    def __init__(self, enabled: bool, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, enabled: bool, clock: Callable[[], float] = time.monotonic, silent: bool = False):
         """Begins to show nothing yet.
 
         Args:
           enabled: whether progress is shown; warnings always are.
           clock: returns seconds.
+          silent: whether nothing is, for another process shows it.
         """
-        self._enabled, self._clock = enabled, clock
-        self._console = _Quiet(highlight=False, soft_wrap=True, quiet=sys.stdout is None)
+        self._enabled, self._clock = enabled and not silent, clock
+        self._console = _Quiet(highlight=False, soft_wrap=True, quiet=sys.stdout is None or silent)
         self._facts: dict[str, Any] = {}
         self._first: tuple[float, int] | None = None
         self._steps: deque[tuple[float, int]] = deque()
         self._shown = -math.inf
         self._live: Live | None = None
-        if enabled and sys.stdout is not None and sys.stdout.isatty():
+        if self._enabled and sys.stdout is not None and sys.stdout.isatty():
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> Self:

@@ -10,14 +10,13 @@ from hpjax.errors import ConfigError, RunFolderError, listed
 from hpjax.interrupt import Interrupt
 from hpjax.runfolder import PARAMS
 from hpjax.runner import failure_noted
-from hpjax.study import closing, kept, probe, setup, table
+from hpjax.study import checks, closing, kept, probe, setup, table
 from hpjax.study.ask import Given
 from hpjax.study.begin import SEARCH, begin, open_folder, study_config
 from hpjax.study.engine import Engine
 from hpjax.study.folder import JOURNAL
 from hpjax.study.journal import Journal
 from hpjax.study.records import ENDED, SettingSummary
-from hpjax.study.runner import Writer
 from hpjax.study.samplers import Seen
 from hpjax.study.samplers.base import Point
 from hpjax.study.schedulers import SchedulerSettings
@@ -27,6 +26,7 @@ from hpjax.study.searched import of_space
 from hpjax.study.setup import GroupMaker
 from hpjax.study.space.settings import typed
 from hpjax.study.study import Study
+from hpjax.study.writer import Writer
 
 UNUSED = ("scheduler", "enqueue", "storage", "extend")
 """Settings of a study that a search has no use for: what is run and when to end is said in Python."""
@@ -62,6 +62,7 @@ class Search:
         for name in UNUSED:
             if getattr(wanted, name) != STUDY_FIELDS[name].default:
                 raise ConfigError(f"{name} is {getattr(wanted, name)!r}, but a search of one's own has none: expected none")
+        checks.check_alone(config, "a search of one's own")
         self._parts = parts = setup.make(config, wanted, repeats=True)
         self._given = Given(parts.asker)
         self._told: list[Seen] = []

@@ -52,6 +52,7 @@ class Setup(NamedTuple):
       groups: a plan of each compile group that is known beforehand.
       layout_of: for a lane width the layout, where a probe is to choose the width; else None.
       lanes_a_wave: lanes that were asked for, of one wave; None where they follow from the width.
+      share: the processes that have the devices.
     """
 
     base: Config
@@ -69,6 +70,7 @@ class Setup(NamedTuple):
     groups: tuple[Plan, ...]
     layout_of: Callable[[int], Layout] | None = None
     lanes_a_wave: int | None = None
+    share: devices.Share = devices.ALL
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -90,6 +92,7 @@ def make(
     *,
     repeats: bool = False,
     data: Dataset | None = None,
+    share: devices.Share = devices.ALL,
 ) -> Setup:
     """Returns the parts of a study.
 
@@ -99,6 +102,7 @@ def make(
       tried: settings that a study tried before it was made longer, seeds and folds left out.
       repeats: whether a sampler may give a setting again though it has given all that there are.
       data: the data set, where it is in memory already.
+      share: the processes that have the devices.
 
     Raises:
       ConfigError: bad settings, or a space whose values do not go together.
@@ -148,7 +152,7 @@ def make(
     plans = [planner.plan({**of_setting, **space.replicas[0]}) for of_setting in values]
     groups = tuple({plan.group: plan for plan in plans}.values())
     for group in groups:
-        devices.candidates(group.config.devices, int(group.config.micro_batch_size or 0), group.config.eval_batch_size)
+        devices.check_trial(group.config, share)
         build.check_parts(group.config, dataset, group.scalars)
         build.initial(group.config, dataset)
     asker.tell(before.told(study, space, resolve.objective(first)))
@@ -157,7 +161,7 @@ def make(
         raise ConfigError(
             f"vary has 'train_steps', but scheduler '{study.scheduler}' compares trials of one length; expected none"
         )
-    layout_of = functools.partial(_layout, study, asker.settings * len(asker.replicas), waves, config)
+    layout_of = functools.partial(_layout, study, asker.settings * len(asker.replicas), waves, config, share)
     layout = layout_of(width)
     if config.share_batches and width == 1 and not open_width:
         notes.append("share_batches: one order of the data for all trials; lanes of width 1 still read a batch each")
@@ -178,6 +182,7 @@ def make(
         groups=groups,
         layout_of=layout_of if open_width else None,
         lanes_a_wave=None if study.lanes == "auto" else layout.lanes,
+        share=share,
     )
 
 
@@ -188,10 +193,12 @@ class GroupMaker:
         self,
         setup: Setup,
         say: Callable[[str], None] = lambda line: None,
-        program: Callable[[Trial, Layout], LaneProgram] = LaneProgram,
+        program: Callable[[Trial, Layout], LaneProgram] | None = None,
     ):
         """Makes groups of a setup; `say` is told of each that will be compiled, `program` makes or finds its program."""
-        self._setup, self._say, self._program = setup, say, program
+        layout = setup.layout
+        here = setup.share.devices(layout.lane_devices * layout.data_devices)
+        self._setup, self._say, self._program = setup, say, program or functools.partial(LaneProgram, devices=here)
         self._examples: Examples | None = None
         self.made: list[Plan] = []
 
@@ -238,20 +245,22 @@ def _batch_sizes(space: Space) -> list[int]:
     return [int(leaves[0].value((i + 0.5) / leaves[0].count)) for i in range(leaves[0].count)]
 
 
-def _layout(study: StudyConfig, trials: int, waves: int, config: Config, width: int) -> Layout:
+def _layout(study: StudyConfig, trials: int, waves: int, config: Config, share: devices.Share, width: int) -> Layout:
     """Returns where the lanes lie: on a CPU a few one after the other on each core, elsewhere a group on each device."""
     shared = int(config.devices)
     # pmap maps one axis: where the devices share batches, lanes take turns.
-    present = 1 if config.parallel == "pmap" and shared > 1 else jax.local_device_count() // shared
+    step, present = (1, 1) if config.parallel == "pmap" and shared > 1 else share.lane_devices(shared)
     make = functools.partial(Layout, width=width, data_devices=shared, parallel=config.parallel)  # type: ignore[arg-type]
     if study.lanes == "auto":
-        over = max(1, min(present, trials // width))
+        over = max(step, min(present, trials // width) // step * step)
         most = LANES_A_CORE if jax.default_backend() == "cpu" else 1
         each = max(1, min(most, trials // (TRIALS_A_LANE * over * width * waves)))
         return make(lanes=over * width * each, lane_devices=over)
     lanes = int(study.lanes)
-    if lanes % (width * waves):
-        raise ConfigError(f"lanes is {lanes}; expected a multiple of {width * waves}: lane_width {width}, {waves} waves")
+    if lanes % (width * waves * step):
+        also = f", {step} for {share.processes} processes" if step > 1 else ""
+        many = f"expected a multiple of {width * waves * step}: lane_width {width}, {waves} waves{also}"
+        raise ConfigError(f"lanes is {lanes}; {many}")
     groups = lanes // waves // width
-    over = max(number for number in range(1, present + 1) if groups % number == 0)
+    over = max(number for number in range(step, present + 1, step) if groups % number == 0)
     return make(lanes=lanes // waves, lane_devices=over)

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from hpjax.objective import Evaluation
@@ -29,7 +28,7 @@ def take(engine: Engine) -> tuple[dict[str, Any], dict[str, Any]]:
     if engine.pending is not None and engine.pending.issued is not None:
         engine.pending = engine.pending._replace(issued=None, outcomes=engine.read(engine.pending))
     pending = engine.pending and [engine.groups.index(engine.pending.group), engine.pending.outcomes]
-    tree: dict[str, Any] = {"lanes": {str(i): jax.device_get(group.states) for i, group in enumerate(engine.groups)}}
+    tree: dict[str, Any] = {"lanes": {str(i): one.program.fetch(one.states) for i, one in enumerate(engine.groups)}}
     waiting = {n: state for group in engine.groups for n, _, state, _ in group.queue if state is not None}
     parked = {**engine.parked, **waiting}
     if of_groups := _by_group(engine, parked):

@@ -1,22 +1,22 @@
 """`Study`: a study from its settings to what it found, in a folder; run, loaded, extended."""
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpjax import flags, resolve
+from hpjax import flags, processes, resolve
 from hpjax.config import Config, StudyConfig, convert, converted
 from hpjax.data import Dataset
 from hpjax.errors import ConfigError, RunFolderError, listed
 from hpjax.objective import Objective
+from hpjax.processes import Alone, opening
 from hpjax.runfolder import FLAGS, PARAMS, read_metadata
 from hpjax.runner import failure_noted
 from hpjax.settings.fields import AT_LEAST_1
-from hpjax.study import closing, extending, kept, pictures, probe, replay, setup, shown, table
+from hpjax.study import closing, extending, kept, pictures, probe, replay, setup, sharing, shown, table
 from hpjax.study import runner as runner_lib
-from hpjax.study.begin import SEARCH, begin, open_folder, study_config
+from hpjax.study.begin import SEARCH, begin, study_config
 from hpjax.study.engine import Engine
 from hpjax.study.export import export
 from hpjax.study.folder import BEST, JOURNAL, StudyFolder
@@ -40,10 +40,17 @@ class Study:
       facts: what metadata.json says of it.
     """
 
-    def __init__(self, path: Path, config: Config, settings: StudyConfig, records: Sequence[TrialRecord]):
+    def __init__(
+        self,
+        path: Path,
+        config: Config,
+        settings: StudyConfig,
+        records: Sequence[TrialRecord],
+        facts: Mapping[str, Any] | None = None,
+    ):
         self.path, self.config, self.settings = path, config, settings
         self.records = list(records)
-        self.facts = read_metadata(path)
+        self.facts = read_metadata(path) if facts is None else dict(facts)
         self.objective = Objective(*self.facts["objective"])
 
     @property
@@ -180,6 +187,9 @@ def run_sweep(
 ) -> Study:
     """Trains a study; the same folder again goes on where it was, or returns the finished study.
 
+    Called in each of several processes that flags or a scheduler say share the study, it returns the same in all of them;
+    what is read from the folder (parameters, best.flags) process 0 alone has.
+
     Args:
       config: what the trials have in common.
       vary: expressions by setting, `{"learning_rate": "log(1e-4,1)", "seed": "range(8)"}`.
@@ -225,38 +235,61 @@ def run(
       close: makes of a study that has ended what it leaves behind, and what its metadata says of it.
       data: the data set, where it is in memory already.
     """
-    parts = setup.make(config, settings, data=data)
-    with contextlib.closing(open_folder(config, settings)) as folder:
-        # As they were given: what this machine makes of `auto` is no other flag than what another made of it.
-        asked = parts.base.replace(lane_width=config.lane_width, devices=config.devices, native=config.native)
-        config, settings = folder.adopt_study(asked, dataclasses.replace(parts.study, lanes=settings.lanes))
+    with processes.joined(config) as team:
+        return _run(config, settings, leave_at_second, callback, close, data, team)
+
+
+def _run(
+    config: Config,
+    settings: StudyConfig,
+    leave_at_second: bool,
+    callback: Callable[[Study], Any] | None,
+    close: Close,
+    data: Dataset | None,
+    team: Alone,
+) -> Study:
+    share = opening.share(team, config)
+    parts = setup.make(config, settings, data=data, share=share)
+    sharing.check(team, parts)
+    # As they were given: what this machine makes of `auto` is no other flag than what another made of it.
+    base = parts.base.replace(lane_width=config.lane_width, devices=config.devices, native=config.native)
+    asked = base, dataclasses.replace(parts.study, lanes=settings.lanes)
+    with sharing.folder(team, config, settings, asked) as (folder, adopted, study):
+        view = StudyView(adopted.progress, silent=not team.first)
         if folder.resumed:
-            if folder.extended is None and read_metadata(folder.path).get("status") == "done":
-                found = load_study(folder.path)
-                _copied(found, parts, StudyView(config.progress))
-                return found
-            if read_metadata(folder.path).get(SEARCH):
+            if folder.extended is None and folder.metadata().get("status") == "done":
+                parts = parts._replace(base=adopted, study=study)
+                return _left(folder, parts, sharing.records(team, folder), view, team)
+            if folder.metadata().get(SEARCH):
                 raise RunFolderError(f"'{folder.path}' holds a search of a person's own; expected a new name")
-            tried = extending.tried(folder, config, settings)
-            parts = setup.make(config, settings, tried, data=data)
+            tried = sharing.tried(team, folder, adopted, study)
+            parts = setup.make(adopted, study, tried, data=data, share=share)
             if folder.extended is not None:
-                extending.check(folder, folder.extended, parts, tried)
+                if team.first:
+                    extending.check(folder, folder.extended, parts, tried)
                 folder.update_metadata(**{extending.TRIED: len(tried)})
-        view = StudyView(config.progress)
         for note in parts.notes:
             view.say(note)
         if not folder.resumed:
-            parts = probe.widened(parts, view.say)
+            parts = probe.widened(parts, view.say, team)
         begin(folder, parts, view)
-        with failure_noted(folder):
-            look = _looking(callback, Study(folder.path, parts.base, parts.study, []))
-            engine, ended = runner_lib.train(parts, folder, view, leave_at_second=leave_at_second, callback=look)
+        with failure_noted(folder, team):
+            look = _looking(callback, Study(folder.path, parts.base, parts.study, [], folder.metadata()))
+            engine, ended = runner_lib.train(parts, folder, view, leave_at_second=leave_at_second, callback=look, team=team)
             if not ended:
-                return Study(folder.path, parts.base, parts.study, engine.records)
-            facts = close(folder, parts, engine, view)
+                return Study(folder.path, parts.base, parts.study, engine.records, folder.metadata())
+            facts = team.agreed(close(folder, parts, engine, view), "what was found")
             folder.update_metadata(status="done", error=None, **facts)
-        study = Study(folder.path, parts.base, parts.study, engine.records)
+        return _left(folder, parts, engine.records, view, team)
+
+
+def _left(folder: StudyFolder, parts: setup.Setup, records: Sequence[TrialRecord], view: StudyView, team: Alone) -> Study:
+    """Returns a study that has come to its end, once process 0 has copied it where that was asked for."""
+    study = Study(folder.path, parts.base, parts.study, records, folder.metadata())
+    if team.first:
         _copied(study, parts, view)
+    # JAX ends processes that have waited half a minute for process 0 at their end.
+    team.agreed(None, "the study's end")
     return study
 
 

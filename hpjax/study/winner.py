@@ -61,7 +61,7 @@ def again(group: Group, plan: Plan, record: TrialRecord, objective: Objective, d
             {name: value[lane] for name, value in found.items()}, dataset.splits["test"][1], dataset.target_scale
         )
         test = {f"test/{name}": value for name, value in finished.items() if math.isfinite(value)}
-    return Winner(repeats, test, Results(results).of(lane))
+    return Winner(repeats, test, Results(results, group.program).of(lane))
 
 
 def over_test(group: Group, results: Sequence[Any], dataset: Dataset) -> list[dict[str, float]]:
