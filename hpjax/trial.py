@@ -17,7 +17,7 @@ import optax
 from flax import linen as nn
 from jax import lax
 
-from hpjax import metrics, optimizers, schedules, zero
+from hpjax import everywhere, metrics, optimizers, schedules, zero
 from hpjax.batch import Batch, Examples, Read, Reader
 from hpjax.data.order import GENERATOR
 from hpjax.evaluation import Measure
@@ -450,7 +450,7 @@ class Trial:
         return zero.part(optimizer, self.data_axis, self.data_shards)
 
     def _over_shards(self, tree: Any) -> Any:
-        return tree if self.data_axis is None else lax.pmean(tree, self.data_axis)
+        return tree if self.data_axis is None else everywhere.mean(tree, self.data_axis)
 
     def _shard(self) -> jax.Array | int:
         return 0 if self.data_axis is None else lax.axis_index(self.data_axis)

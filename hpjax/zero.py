@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from hpjax import everywhere
+
 ELEMENTWISE = (
     *("sgd", "momentum", "nesterov", "adagrad", "adadelta", "rmsprop"),
     *("adam", "adamw", "adamax", "amsgrad", "nadam", "lion"),
@@ -48,7 +50,8 @@ def part(tree: Any, axis: str, shards: int) -> Any:
 
 def gathered(tree: Any, like: Any, axis: str) -> Any:
     """Returns whole arrays in the shapes of `like` from the devices' parts; inside a program mapped over `axis`."""
-    return jax.tree.map(lambda leaf, shape: unflattened(lax.all_gather(leaf, axis, tiled=True), shape), tree, like)
+    whole = everywhere.gathered(jax.tree.map(lambda leaf: leaf.reshape(1, -1), tree), axis)
+    return jax.tree.map(lambda leaf, shape: unflattened(leaf.reshape(-1), shape), whole, like)
 
 
 def local(tree: Any, like: Any) -> Any:
@@ -97,7 +100,7 @@ def step(
     new, optimizer, norms_of_part = apply(*parts)
 
     def norms() -> tuple[jax.Array, ...]:
-        return tuple(jnp.sqrt(lax.psum(jnp.square(norm), axis)) for norm in norms_of_part())
+        return tuple(jnp.sqrt(lax.psum(jnp.square(jnp.stack(norms_of_part())), axis)))
 
     optimizer = jax.tree.map(lambda leaf: leaf.reshape(1) if leaf.ndim == 0 else leaf, optimizer)
     return gathered(new, params, axis), optimizer, norms

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpjax import train
+from hpjax import Config, Search, train
+from hpjax.errors import ConfigError
+from hpjax.study import checks
 from hpjax.study.records import ENDED
 from hpjax.study.study import load_study
 from many_processes import finish, saved, together
@@ -115,3 +117,15 @@ def test_bad_input_ends_all_processes_with_one_line(only: dict[str, Any], messag
             lines = [line for line in bad.said(id_).splitlines() if "[Gloo]" not in line]
             assert len(lines) == 1 and message in lines[0], bad.said()
     assert not (tmp_path / "bad").exists()
+
+
+def test_what_runs_in_one_process_refuses_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="^process_id is 1, but a recipe runs in one process: expected none$"):
+        checks.check_alone(Config(process_id=1), "a recipe")
+    for name, value in {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(
+        ConfigError, match="^Open MPI started 2 processes, but a search of one's own runs in one: expected one$"
+    ):
+        Search(Config(), {"learning_rate": "log(1e-3,1)"})
+    checks.check_alone(Config(num_processes=1), "a recipe")
