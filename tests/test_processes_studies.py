@@ -120,12 +120,12 @@ def test_bad_input_ends_all_processes_with_one_line(only: dict[str, Any], messag
 
 
 def test_what_runs_in_one_process_refuses_several(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="^process_id is 1, but a recipe runs in one process: expected none$"):
+    with pytest.raises(ConfigError, match=r"^process_id is 1, but a recipe runs in one process: expected none$"):
         checks.check_alone(Config(process_id=1), "a recipe")
     for name, value in {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(
-        ConfigError, match="^Open MPI started 2 processes, but a search of one's own runs in one: expected one$"
+        ConfigError, match=r"^Open MPI started 2 processes, but a search of one's own runs in one: expected one$"
     ):
         Search(Config(), {"learning_rate": "log(1e-3,1)"})
     checks.check_alone(Config(num_processes=1), "a recipe")
