@@ -1,4 +1,4 @@
-"""`python -m benchmarks.scaling`: one run on one pinned core and on two, and what a sum of gradients costs by its size.
+"""`python -m benchmarks.scaling [run] [sum] [model]`: one run on one core and two, and what summing gradients costs by size.
 
 All contenders are started and compile once; then they are timed in turn, round after round, each in its own processes,
 pinned to its cores, while the others wait for their next line. `benchmarks/links.py` says what a model makes of other links.
@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 from benchmarks import links
 
 ROUNDS, SECONDS, MUST = 5, 4.0, 1.7
+WORKER = "worker"
+"""First word of a contender's command line."""
 SIZES = (10_000, 100_000, 270_000, 1_000_000, 10_000_000, 25_600_000)
 """Parameters whose gradients are summed; ResNet-20 has 0.27 million, ResNet-50 25.6 million."""
 
@@ -54,6 +56,7 @@ class Team:
                     sys.executable,
                     "-m",
                     "benchmarks.scaling",
+                    WORKER,
                     work,
                     json.dumps([cores, contender.devices, address, number, id_]),
                 ],
@@ -175,16 +178,11 @@ def timed(teams: list[Team], **asked: Any) -> dict[str, list[dict[str, float]]]:
     return found
 
 
-def main() -> None:
-    """Prints the tables."""
-    first, second = sorted(os.sched_getaffinity(0))[:2]
-    compared = contenders(first, second)
-    print(f"load {os.getloadavg()[0]:.1f} before; {ROUNDS} rounds in turn, medians\n")
+def runs(compared: tuple[Contender, ...]) -> None:
+    """Prints how fast a run is on one core and on two."""
     teams = [Team("run", contender) for contender in compared]
     found = timed(teams)
-    print(
-        "| ResNet-20, batch 128, native | ms a tick | of them processor time | against one core |\n| --- | --- | --- | --- |"
-    )
+    print("| ResNet-20, batch 128, native | ms a tick | of them processor time | against one core |\n" + "| --- " * 4 + "|")
     for team in teams:
         wall, cpu = (1e3 * statistics.median(one[name] for one in found[team.name]) for name in ("seconds", "cpu"))
         # Round by round: what else the machine does changes more slowly.
@@ -192,7 +190,11 @@ def main() -> None:
         gain = statistics.median(alone["seconds"] / one["seconds"] for alone, one in pairs)
         print(f"| {team.name} | {wall:.1f} | {cpu:.1f} | {gain:.2f} x |")
         team.close()
-    print(f"\nasked: {MUST} x; load {os.getloadavg()[0]:.1f} now\n")
+    print(f"\nasked: {MUST} x")
+
+
+def sums(compared: tuple[Contender, ...]) -> None:
+    """Prints what a sum of gradients costs by their number."""
     teams = [Team("sum", contender) for contender in compared[2:]]
     print(
         "| parameters | MB | two devices of a process, ms | two processes over loopback, ms | GB/s |\n" + "| --- " * 5 + "|"
@@ -202,11 +204,24 @@ def main() -> None:
         print(f"| {size:,} | {size * 4 / 1e6:.3g} | {ms[0]:.3g} | {ms[1]:.3g} | {size * 4 / 1e6 / ms[1]:.2g} |")
     for team in teams:
         team.close()
-    print(f"\nload {os.getloadavg()[0]:.1f} now\n\n{links.table()}")
+
+
+def main(names: list[str]) -> None:
+    """Prints the tables that are named, `run`, `sum` or `model`; all of them where none is."""
+    compared = contenders(*sorted(os.sched_getaffinity(0))[:2])
+    tables = {"run": lambda: runs(compared), "sum": lambda: sums(compared), "model": lambda: print(links.table())}
+    for name in names:
+        # Before anything is started: what starts processes must never do so by mistake.
+        if name not in tables:
+            raise SystemExit(f"benchmarks.scaling: '{name}' is no table; expected some of {', '.join(tables)}")
+    for name in names or tables:
+        print(f"{name}: load {os.getloadavg()[0]:.1f}; what is timed: {ROUNDS} rounds in turn, medians\n")
+        tables[name]()
+        print()
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        serve(sys.argv[1], *json.loads(sys.argv[2]))
+    if sys.argv[1:2] == [WORKER]:
+        serve(sys.argv[2], *json.loads(sys.argv[3]))
     else:
-        main()
+        main(sys.argv[1:])
