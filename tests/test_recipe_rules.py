@@ -43,6 +43,7 @@ STEADY = [2.0, 1.2, 0.8, 0.55, 0.4, 0.32, 0.27, 0.24, 0.22, 0.21]
         (curves([2.3, 1.6, 1.4, 1.35, 1.33, 1.32, 1.315, 1.31]), "no_gap"),
         (curves([2.0, 1.0, 1.6, 0.8, 1.5, 0.7, 1.4, 0.7, 1.4, 0.8]), "oscillating"),
         (curves([2.0, 1.2, 0.8, 0.55, 3.5, 0.5, 0.3, 0.25, 0.22, 0.21]), "spikes"),
+        (curves(STEADY)._replace(clipped=np.array([1.0] * 7 + [0.5] * 3)), "clipped_too_often"),
         (curves(STEADY, value=[0.9, 0.8, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7]), "best_step"),
     ],
 )
@@ -64,7 +65,8 @@ def test_healthy_curves_get_no_warning(rng):
         train = CHANCE * rng.uniform(0.85, 1.0) * np.exp(-rate * at) + 0.02
         train *= 1 + rng.normal(size=length) * 0.01
         val = train * rng.uniform(1.05, 1.3) + 0.05
-        assert rules(curves(train, val)) == set()
+        rarely = np.minimum(rng.exponential(0.1, length), 1.0)
+        assert rules(curves(train, val)._replace(clipped=rarely)) == set()
 
 
 def test_a_short_or_broken_curve_is_not_judged():

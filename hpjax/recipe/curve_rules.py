@@ -9,6 +9,9 @@ import numpy as np
 
 from hpjax.recipe.diagnosis import LEAST, Curves, rule
 
+OFTEN_CLIPPED = 0.5
+"""Share of the steps from which on clipping is no longer the exception that it is meant for."""
+
 
 @rule("another learning rate (see the finder), labels that fit their inputs, a model that sees the inputs")
 def flat(curves: Curves) -> str | None:
@@ -116,4 +119,13 @@ def best_step(curves: Curves) -> str | None:
     better = curves.value if curves.maximise else -curves.value
     if int(np.argmax(better)) == 0:
         return f"the first evaluation, at step {curves.step[0]}, is the best"
+    return None
+
+
+@rule("a higher limit (--clip_norm), well above the gradients' usual norm; or a lower learning rate", finite=("clipped",))
+def clipped_too_often(curves: Curves) -> str | None:
+    """Most steps are clipped: the limit, not the gradient, says how long they are."""
+    share = float(curves.clipped.mean())
+    if share > OFTEN_CLIPPED:
+        return f"the gradients of {share:.0%} of the steps were clipped, in the last part of the run {curves.clipped[-1]:.0%}"
     return None

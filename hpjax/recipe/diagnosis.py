@@ -1,4 +1,4 @@
-"""Step 9: what the learning curves say of a run and of a study; the the rules on curves stand in `curve_rules.py`."""
+"""Step 9: what the learning curves say of a run and of a study; the rules on curves stand in `curve_rules.py`."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hpjax import trial
 from hpjax.objective import Objective
 from hpjax.recipe.finding import Note, Verdict
 from hpjax.study.records import TrialRecord
 
+CLIPPED = f"train/{trial.CLIPPED}"
 LEAST = 4
 """Evaluations below which a curve says nothing."""
 
@@ -25,6 +27,7 @@ class Curves(NamedTuple):
       chance: the loss at chance; NaN where it is not known.
       steps: of the whole run.
       maximise: whether more of the metric is better.
+      clipped: share of the steps since the evaluation before whose gradient was clipped; empty without clipping.
     """
 
     step: np.ndarray
@@ -34,6 +37,7 @@ class Curves(NamedTuple):
     chance: float
     steps: int
     maximise: bool
+    clipped: np.ndarray = np.zeros(0)
 
 
 def curves_of(record: TrialRecord, objective: Objective, chance: float, steps: int) -> Curves:
@@ -47,6 +51,7 @@ def curves_of(record: TrialRecord, objective: Objective, chance: float, steps: i
         chance,
         steps,
         objective.maximise,
+        np.array([one[CLIPPED] for one in numbers if CLIPPED in one]),
     )
 
 
