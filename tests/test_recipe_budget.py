@@ -157,3 +157,12 @@ def test_time_is_infinite_without_a_deadline_and_never_below_zero():
     assert context.time == 0.0 and context.late and not context.too_late
     machine.now = 9.5
     assert context.too_late
+
+
+def test_each_setting_has_a_trial_for_each_seed_and_fold():
+    config = Config(dataset="iris", model="logistic", folds=3)
+    space = {"learning_rate": "log(1e-3,1)"}
+    assert replicas(config, space) == 3 and replicas(config, {}) == 3
+    assert replicas(config, {**space, "seed": "range(2)", "data_seed": "range(5)"}) == 30
+    assert replicas(config, {**space, "fold": "range(2)"}) == 2
+    assert replicas(config.replace(folds=None), {"seed": "range(2)"}) == 2

@@ -69,6 +69,15 @@ def test_healthy_curves_get_no_warning(rng):
         assert rules(curves(train, val)._replace(clipped=rarely)) == set()
 
 
+def test_a_curve_that_is_near_its_end_at_once_is_no_cause_for_alarm(rng):
+    """As on digits: after an epoch or two nearly all is learned, and one of 359 validation examples is 0.0028."""
+    for _ in range(200):
+        train = 0.2 * np.exp(-0.4 * np.arange(12)) * rng.uniform(0.7, 1.5, 12)
+        val = 0.06 + 0.05 * np.exp(-0.5 * np.arange(12)) + rng.normal(size=12) * 0.008
+        right = np.minimum(np.round(359 * (0.97 + 0.02 * (1 - np.exp(-0.4 * np.arange(12)))) + rng.integers(-1, 2, 12)), 359)
+        assert rules(curves(train, val, right / 359)) <= {"best_step"}
+
+
 def test_a_short_or_broken_curve_is_not_judged():
     for train in ([2.0, 1.0], [2.0, math.nan, 1.0, 0.5, 0.4]):
         (note,) = diagnose(curves(train))

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 
 from hpjax.registry import Scalar
 
-
 LIMITS = ("clip_value", "clip_layer_norm", "clip_norm")
 """The settings of `clipped`, in its order."""
 

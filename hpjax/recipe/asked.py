@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpjax import resolve
+from hpjax.config import Config
 from hpjax.recipe.context import Context
 from hpjax.study import table
 from hpjax.study.plan import OFF_AT_ZERO
+from hpjax.study.space import Space
 
 
 def full_length(context: Context) -> int:
@@ -29,3 +31,9 @@ def warmup_share(context: Context) -> str:
     """Returns the warmup that the config had as a share of a whole run, which it is in short runs, too."""
     lengths = resolve.lengths(context.asked or context.config, context.dataset.splits["train"][1])[0]
     return f"{100 * lengths.warmup_share:.4g}%"
+
+
+def replicas(config: Config, space: Mapping[str, str]) -> int:
+    """Returns the trials that a study makes of each setting of a space: its seeds and folds, and those of the data."""
+    varied = len(Space.parse([f"{name}={text}" for name, text in space.items()], config).replicas) if space else 1
+    return varied * (config.folds or 1 if "fold" not in space else 1)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hpjax.config import Config
 from hpjax.data import Dataset
 from hpjax.recipe.budget import COMPILING, NEEDS, UNIT
@@ -121,6 +123,21 @@ class Context:
     def path(self) -> Path:
         """The recipe's folder."""
         return self.folder.path
+
+
+def first_fold(dataset: Dataset, folds: int | None) -> Dataset:
+    """Returns the data of the first fold as those of a run without folds, which the short runs are: its rows stand apart.
+
+    Args:
+      dataset: of that fold, see `Dataset.folded`; without folds it stays as it is.
+      folds: how many there are; None: none.
+    """
+    if folds is None:
+        return dataset
+    train, size = dataset.splits["train"][1], dataset.splits["val"][1]
+    order = np.concatenate([np.arange(size, size + train), np.arange(size), np.arange(size + train, len(dataset.y))])
+    x = dataset.x if dataset.task == "language" else dataset.x[order]
+    return dataclasses.replace(dataset, x=x, y=dataset.y[order], splits={**dataset.splits, "val": (train, size)})
 
 
 def plain(config: Config, steps: int, **changes: Any) -> Config:

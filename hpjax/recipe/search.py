@@ -10,7 +10,7 @@ from typing import Any
 from hpjax.config import to_text
 from hpjax.errors import ConfigError
 from hpjax.recipe import budget
-from hpjax.recipe.asked import asked_values, full_length, warmup_share
+from hpjax.recipe.asked import asked_values, full_length, replicas, warmup_share
 from hpjax.recipe.context import Context
 from hpjax.recipe.finder import worth_trying
 from hpjax.recipe.finding import Finding, Note
@@ -139,8 +139,7 @@ def _search(
 ) -> Finding:
     known = [dict(one) for one in first if one]
     # Each with the seeds and folds that are searched over.
-    replicas = len(Space.parse([f"{one}={text}" for one, text in space.items()], context.config).replicas)
-    least = max(LEAST_TRIALS, len(known) * replicas)
+    least = max(LEAST_TRIALS, max(len(known), 1) * replicas(context.config, space))
     trials = context.memory.once(f"{name}_trials", lambda: max(_trials(rate, _training(context), steps), least))
     text = f"{steps}steps"
     config = context.config.replace(
