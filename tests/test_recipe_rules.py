@@ -7,7 +7,7 @@ import pytest
 
 from hpjax.config import Config
 from hpjax.objective import Objective
-from hpjax.recipe import batch, curve_rules, diagnosis, finder, range_test
+from hpjax.recipe import batch, curve_rules, diagnosis, finder, range_test, winner
 from hpjax.recipe.diagnosis import Curves, diagnose
 from hpjax.recipe.finding import Finding, Note, worst
 from hpjax.recipe.space import default_space, narrowed
@@ -96,6 +96,20 @@ def test_a_lucky_point_is_told_from_a_region(rng):
     (note,) = diagnosis.of_study(records(rng.uniform(0.9, 0.99, 40)), objective)
     assert note.verdict == "ok"
     assert not list(diagnosis.of_study(records([0.5] * 3), objective))
+
+
+def test_the_best_of_n_is_that_of_drawing_again(rng):
+    scores = np.sort(rng.normal(size=int(rng.integers(3, 40))))[::-1]
+    drawn = scores[rng.integers(len(scores), size=(40_000, len(scores)))].max(1)
+    assert diagnosis.expected_best(scores) == pytest.approx(drawn.mean(), abs=5 * drawn.std() / 200)
+
+
+def test_the_best_of_settings_that_are_the_same_is_too_good_by_no_more_than_theory_says(rng):
+    """The mean of the largest of 4 normal numbers is 1.029."""
+    alike = [winner.best_of_means(rng.normal(size=(4, 1)) + rng.normal(size=(4, 30)) * 1e-9) for _ in range(3)]
+    assert max(alike) < 1e-9
+    found = np.mean([winner.best_of_means(noise) for noise in rng.normal(size=(30, 4, 16))])
+    assert 0.4 * 1.029 / 4 < found < 1.1 * 1.029 / 4
 
 
 def test_the_finder_reads_a_known_curve():

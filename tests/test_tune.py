@@ -49,6 +49,8 @@ def test_the_whole_recipe_on_digits(tmp_path, capsys, monkeypatch):
     assert not any(one.left_out for one in found.values())
     # What the config had is confirmed beside the best; its rate is too low.
     assert found["confirm"].facts["asked"]["value"] < found["confirm"].facts["best"]["value"]
+    # A seed is that of the order of the data, too.
+    assert hpjax.load_study(folder / "confirm").config.data_seed is None
     tests = [one["test/accuracy"] for one in found["confirm"].facts["test_by_seed"]]
     assert len(tests) == 2 and found["confirm"].facts["test"]["test/accuracy"] in tests
     assert "was not" not in (folder / "report.md").read_text()

@@ -56,7 +56,7 @@ def confirm(context: Context, name: str, found: Mapping[str, Any], rate: float) 
     full = full_length(context)
     seconds = SAFE * max(context.time - (budget.COMPILING + CLOSING) * context.unit, 0.0)
     # Each seed is trained on all folds, and with all data seeds.
-    folds = replicas(context.config, {one: text for one, text in found["space"].items() if one != "seed"})
+    folds = replicas(context.base, {one: text for one, text in found["space"].items() if one != "seed"})
     decided = context.memory.once(
         "confirm_size", lambda: affordable(rate / folds, seconds, full, context.seeds, int(found["steps"]))
     )
@@ -70,7 +70,7 @@ def confirm(context: Context, name: str, found: Mapping[str, Any], rate: float) 
     text = f"{size.steps}steps"
     shorter = {} if size.steps == full else {"train_steps": text, "schedule_steps": text}
     trials = len(settings) * size.seeds * folds
-    config = context.config.replace(
+    config = context.base.replace(
         run_dir=None,
         overwrite=False,
         resume=True,

@@ -14,7 +14,7 @@ from hpjax.errors import ConfigError, did_you_mean
 from hpjax.ops import native
 from hpjax.recipe import budget
 from hpjax.recipe import steps as steps_lib
-from hpjax.recipe.asked import replicas
+from hpjax.recipe.asked import chosen, replicas
 from hpjax.recipe.context import Clock, Context, Memory, first_fold
 from hpjax.recipe.finding import Finding, Verdict, worst
 from hpjax.recipe.folder import FOUND, REPORT, RecipeFolder
@@ -101,20 +101,17 @@ def run(config: Config, recipe: TuneConfig, begun: float | None = None) -> Tuned
     lost = devices.configure()
     build.check_parts(resolved, dataset, resolve.traced(resolved, lengths))
     if recipe.vary:
-        _check_vary(resolved, recipe, dataset)
+        _check_vary(config, recipe, dataset)
     named = recipe.study or f"runs/{resolved.dataset}_{resolved.model}-tune-{time.strftime('%Y%m%d-%H%M%S')}"
     with contextlib.closing(RecipeFolder.open(named)) as folder:
         assert isinstance(folder, RecipeFolder)
-        resolved, recipe = folder.adopt_recipe(resolved, recipe)
-        _begin(folder, resolved, recipe)
+        given, recipe = folder.adopt_recipe(config.replace(run_dir=None), recipe)
+        resolved = resolve.resolve(given)
+        _begin(folder, given, recipe)
         view = StudyView(resolved.progress)
         unused = None if config.run_dir is None else "run_dir is not used: expected --study for the recipe's folder"
-        for note in (
-            lost,
-            unused,
-            native.described(resolved.native, resolved.compute_dtype),
-            f"recipe folder: {folder.path}",
-        ):
+        kernels = native.described(resolved.native, resolved.compute_dtype)
+        for note in (lost, unused, kernels, f"recipe folder: {folder.path}"):
             if note is not None:
                 view.say(note)
         memory = Memory(folder)
@@ -122,12 +119,12 @@ def run(config: Config, recipe: TuneConfig, begun: float | None = None) -> Tuned
         clock = Clock(durations.seconds(recipe.budget), memory.get("used", 0.0) + time.monotonic() - begun)
         vary = dict(text.split("=", 1) for text in recipe.vary)
         data = first_fold(dataset, resolved.folds)
-        context = Context(resolved, data, vary, recipe.confirm_seeds, clock, folder, memory, view.say, asked=resolved)
+        context = Context(resolved, data, vary, recipe.confirm_seeds, clock, folder, memory, view.say, resolved, given)
         context.unit = memory.get("unit", budget.UNIT)
         with failure_noted(folder):
             try:
                 findings = _steps(context, folder, recipe.steps)
-                tuned = Tuned(folder.path, context.config, findings, clock.budget, clock.used)
+                tuned = Tuned(folder.path, chosen(given, findings), findings, clock.budget, clock.used)
                 memory.set("used", clock.used)
                 _close(folder, tuned, clock, context.unit)
             except (KeyboardInterrupt, SystemExit):
@@ -183,7 +180,7 @@ def _steps(context: Context, folder: RecipeFolder, steps: tuple[str, ...]) -> di
             context.memory.set("used", context.clock.used)
             for line in findings[step].lines():
                 context.say(line)
-        context.config = context.config.replace(**findings[step].settings)
+        context.choose(findings[step].settings)
         if findings[step].stops:
             break
     return {step: findings[step] for step in STEPS if step in findings}
