@@ -24,7 +24,7 @@ from hpjax.progress import ProgressView
 from hpjax.resolve import Lengths
 from hpjax.saver import Saver
 from hpjax.stopping import EarlyStopping
-from hpjax.trial import RUNNING, TrialState
+from hpjax.trial import NO_METRICS, RUNNING, TrialState
 
 SECONDS_BETWEEN_LOOKS = 1.0
 """A chunk is cut so that the host looks this often; where it is cut does not change a bit."""
@@ -230,7 +230,7 @@ class Loop:
         self._handled = boundary.tick
         step = boundary.tick // self._accumulation
         speed = self._ticks_per_second * self.run.program.trial.micro_batch_size
-        shown = {f"train/{name}": self._mean(name, report[name]) for name in self.run.program.trial.logged}
+        shown = {f"train/{name}": self._mean(name, report[name]) for name in self.run.program.trial.reported}
         if report["diverged_at"] != RUNNING:
             self._diverge(report["tick"])
             return
@@ -266,7 +266,7 @@ class Loop:
         return evaluation.finish(of_lane, self._splits[split][1], self.run.target_scale)
 
     def _mean(self, name: str, value: float) -> float:
-        return value if name == "loss" else float(metrics.finish(name, np.asarray(value), self.run.target_scale))
+        return value if name in NO_METRICS else float(metrics.finish(name, np.asarray(value), self.run.target_scale))
 
     def _measured(self, boundary: _Boundary, step: int) -> dict[str, float]:
         """Returns and logs the numbers of an evaluation."""

@@ -33,6 +33,12 @@ RUNNING = -1
 """`TrialState.diverged_at` of a trial whose loss has been finite so far."""
 
 
+CLIPPED = "clipped"
+"""Name of the share of steps whose gradient was clipped, among the means of a log window; only where clipping is on."""
+
+NO_METRICS = ("loss", CLIPPED)
+"""Means of a log window that no metric gives."""
+
 FOREVER = 2**31 - 1
 """A tick that no trial comes to."""
 
@@ -72,7 +78,8 @@ class TrialState(NamedTuple):
       average: exponential moving average of the parameters; None without.
       gradients: sum of this step's micro-batch gradients so far.
       plateau: what a plateau schedule remembers.
-      window: float32 sums of loss and metrics over the ticks since the last log boundary, by name, and their `count`.
+      window: float32 sums of loss and metrics over the ticks since the last log boundary, by name, their `count`, and where
+        clipping is on the ticks of steps that were clipped.
       last: see `Last`.
       diverged_at: int32, the step whose loss was not finite, or `RUNNING`.
     """
@@ -157,6 +164,16 @@ class Trial:
         return ("loss", *filter(metrics.is_mean, self.metrics))
 
     @property
+    def limits(self) -> tuple[str, ...]:
+        """The settings that clip gradients and are part of the program."""
+        return tuple(name for name in optimizers.clipping.LIMITS if name in (self.common or ()))
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """The means of a log window: what is `logged`, and with clipping the share of steps that were clipped."""
+        return (*self.logged, *((CLIPPED,) if self.limits else ()))
+
+    @property
     def is_shared_out(self) -> bool:
         """Whether a state's optimizer holds this shard's part of every array, and not the whole arrays."""
         return self.shard_optimizer_state and self.data_axis is not None and self.data_shards > 1
@@ -182,7 +199,7 @@ class Trial:
             average=params if self.ema else None,
             gradients=jax.tree.map(jnp.zeros_like, params),
             plateau=reduction,
-            window={name: nothing for name in (*self.logged, "count")},
+            window={name: nothing for name in (*self.reported, "count")},
             last=Last(*[nothing] * 7),
             diverged_at=jnp.int32(RUNNING),
         )
@@ -214,10 +231,9 @@ class Trial:
         first = state.micro == 0
         gradients = jax.tree.map(lambda g, new: jnp.where(first, new, g + new), state.gradients, gradients)
         fresh = state.tick % (values["accumulation"] * values["log_every"]) == 0
-        window = {
-            name: jnp.where(fresh, 0.0, state.window[name]) + new
-            for name, new in {"loss": loss, **measured, "count": jnp.float32(1.0)}.items()
-        }
+        # What was clipped is known after the step.
+        news = {"loss": loss, **measured, "count": 1.0}
+        window = {name: jnp.where(fresh, 0.0, before) + news.get(name, 0.0) for name, before in state.window.items()}
         keep = active & finite
         if self.share_batches:
             # Elsewhere a lane never stands still in the middle of a step; here it may wait for others there.
@@ -292,7 +308,7 @@ class Trial:
         """Returns what a log line holds: window means by name, the last step's rates and norms, and progress."""
         count = jnp.maximum(state.window["count"], 1.0)
         return {
-            **{name: state.window[name] / count for name in self.logged},
+            **{name: state.window[name] / count for name in self.reported},
             **{f"last/{name}": value for name, value in state.last._asdict().items()},
             "tick": state.tick,
             "diverged_at": state.diverged_at,
@@ -355,6 +371,14 @@ class Trial:
         log_every = values["log_every"]
         at_boundary = (next_time // log_every != began // log_every) | (state.tick >= self._end(values))
         share = 1.0 / state.micro.astype(jnp.float32)
+        window = state.window
+        if self.limits:
+            bites = optimizers.clipping.bites(
+                [g * share for g in jax.tree.leaves(state.gradients)], {name: values[name] for name in self.limits}
+            )
+            # A step that began in the window before counts with what it has in this one.
+            ticks = jnp.minimum(state.micro.astype(jnp.float32), window["count"] - window[CLIPPED])
+            window = {**window, CLIPPED: window[CLIPPED] + bites * ticks}
         params, optimizer, norms = self._step(rates, values, share, state)
         average = optimizers.ema.update(state.average, params, values["ema_decay"]) if self.ema else None
         last = lax.cond(at_boundary, norms, lambda: tuple(state.last[4:]))
@@ -364,6 +388,7 @@ class Trial:
             params=params,
             optimizer=optimizer,
             average=average,
+            window=window,
             last=Last(*rates[:3], self._examples(state.micro), *last),
         )
 

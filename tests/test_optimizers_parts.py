@@ -9,7 +9,7 @@ import pytest
 from hpjax import optimizers
 from hpjax.errors import ConfigError
 from hpjax.optimizers import OPTIMIZERS, Rules, create, ema
-from hpjax.optimizers.clipping import clipped
+from hpjax.optimizers.clipping import LIMITS, bites, clipped
 from hpjax.optimizers.registry import optax_names
 from hpjax.optimizers.sam import sam
 
@@ -30,6 +30,19 @@ def tree(rng):
 
 def equal(got, expected):
     jax.tree.map(np.testing.assert_array_equal, got, expected)
+
+
+def test_clipping_bites_where_it_changes_something(rng):
+    seen = set()
+    for _ in range(60):
+        gradients = [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((5,), (3, 4), ())]
+        on = [name for name in LIMITS if rng.random() < 0.6]
+        limits = {name: jnp.float32(rng.choice([rng.uniform(1, 7), np.inf])) for name in on}
+        after = clipped(gradients, *(limits.get(name) for name in LIMITS))
+        changed = any(bool((a != g).any()) for a, g in zip(after, gradients, strict=True))
+        assert bool(bites(gradients, limits)) == changed, limits
+        seen.add(changed)
+    assert seen == {True, False}
 
 
 @pytest.mark.parametrize("share", [0.03, 0.9, 1.1, 50.0])

@@ -9,6 +9,7 @@ import pytest
 from hpjax import build, resolve
 from hpjax.config import Config
 from hpjax.recipe import budget, recipe, steps
+from hpjax.recipe.asked import chosen, replicas
 from hpjax.recipe.confirm import Size, affordable
 from hpjax.recipe.context import Clock, Context, Memory
 from hpjax.recipe.finding import Finding, Note
@@ -157,3 +158,24 @@ def test_time_is_infinite_without_a_deadline_and_never_below_zero():
     assert context.time == 0.0 and context.late and not context.too_late
     machine.now = 9.5
     assert context.too_late
+
+
+def test_each_setting_has_a_trial_for_each_seed_and_fold():
+    config = Config(dataset="iris", model="logistic", folds=3)
+    space = {"learning_rate": "log(1e-3,1)"}
+    assert replicas(config, space) == 3 and replicas(config, {}) == 3
+    assert replicas(config, {**space, "seed": "range(2)", "data_seed": "range(5)"}) == 30
+    assert replicas(config, {**space, "fold": "range(2)"}) == 2
+    assert replicas(config.replace(folds=None), {"seed": "range(2)"}) == 2
+
+
+def test_what_was_chosen_takes_along_what_follows_from_it():
+    given = Config(dataset="iris", model="logistic", batch_size=16, train_steps="100", seed=3)
+    findings = {
+        "lr": Finding("lr", settings={"learning_rate": "0.1"}),
+        "coarse": Finding("coarse", settings={"batch_size": "8"}),
+    }
+    found = chosen(given, findings)
+    assert (found.learning_rate, found.batch_size, found.micro_batch_size) == (0.1, 8, 8)
+    assert (found.train_steps, found.data_seed) == ("1600examples", 3)
+    assert chosen(given, {}).train_steps == "100"

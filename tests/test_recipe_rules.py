@@ -7,7 +7,7 @@ import pytest
 
 from hpjax.config import Config
 from hpjax.objective import Objective
-from hpjax.recipe import batch, curve_rules, diagnosis, finder, range_test
+from hpjax.recipe import batch, curve_rules, diagnosis, finder, range_test, winner
 from hpjax.recipe.diagnosis import Curves, diagnose
 from hpjax.recipe.finding import Finding, Note, worst
 from hpjax.recipe.space import default_space, narrowed
@@ -43,6 +43,7 @@ STEADY = [2.0, 1.2, 0.8, 0.55, 0.4, 0.32, 0.27, 0.24, 0.22, 0.21]
         (curves([2.3, 1.6, 1.4, 1.35, 1.33, 1.32, 1.315, 1.31]), "no_gap"),
         (curves([2.0, 1.0, 1.6, 0.8, 1.5, 0.7, 1.4, 0.7, 1.4, 0.8]), "oscillating"),
         (curves([2.0, 1.2, 0.8, 0.55, 3.5, 0.5, 0.3, 0.25, 0.22, 0.21]), "spikes"),
+        (curves(STEADY)._replace(clipped=np.array([1.0] * 7 + [0.5] * 3)), "clipped_too_often"),
         (curves(STEADY, value=[0.9, 0.8, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7]), "best_step"),
     ],
 )
@@ -64,7 +65,17 @@ def test_healthy_curves_get_no_warning(rng):
         train = CHANCE * rng.uniform(0.85, 1.0) * np.exp(-rate * at) + 0.02
         train *= 1 + rng.normal(size=length) * 0.01
         val = train * rng.uniform(1.05, 1.3) + 0.05
-        assert rules(curves(train, val)) == set()
+        rarely = np.minimum(rng.exponential(0.1, length), 1.0)
+        assert rules(curves(train, val)._replace(clipped=rarely)) == set()
+
+
+def test_a_curve_that_is_near_its_end_at_once_is_no_cause_for_alarm(rng):
+    """As on digits: after an epoch or two nearly all is learned, and one of 359 validation examples is 0.0028."""
+    for _ in range(200):
+        train = 0.2 * np.exp(-0.4 * np.arange(12)) * rng.uniform(0.7, 1.5, 12)
+        val = 0.06 + 0.05 * np.exp(-0.5 * np.arange(12)) + rng.normal(size=12) * 0.008
+        right = np.minimum(np.round(359 * (0.97 + 0.02 * (1 - np.exp(-0.4 * np.arange(12)))) + rng.integers(-1, 2, 12)), 359)
+        assert rules(curves(train, val, right / 359)) <= {"best_step"}
 
 
 def test_a_short_or_broken_curve_is_not_judged():
@@ -85,6 +96,20 @@ def test_a_lucky_point_is_told_from_a_region(rng):
     (note,) = diagnosis.of_study(records(rng.uniform(0.9, 0.99, 40)), objective)
     assert note.verdict == "ok"
     assert not list(diagnosis.of_study(records([0.5] * 3), objective))
+
+
+def test_the_best_of_n_is_that_of_drawing_again(rng):
+    scores = np.sort(rng.normal(size=int(rng.integers(3, 40))))[::-1]
+    drawn = scores[rng.integers(len(scores), size=(40_000, len(scores)))].max(1)
+    assert diagnosis.expected_best(scores) == pytest.approx(drawn.mean(), abs=5 * drawn.std() / 200)
+
+
+def test_the_best_of_settings_that_are_the_same_is_too_good_by_no_more_than_theory_says(rng):
+    """The mean of the largest of 4 normal numbers is 1.029."""
+    alike = [winner.best_of_means(rng.normal(size=(4, 1)) + rng.normal(size=(4, 30)) * 1e-9) for _ in range(3)]
+    assert max(alike) < 1e-9
+    found = np.mean([winner.best_of_means(noise) for noise in rng.normal(size=(30, 4, 16))])
+    assert 0.4 * 1.029 / 4 < found < 1.1 * 1.029 / 4
 
 
 def test_the_finder_reads_a_known_curve():

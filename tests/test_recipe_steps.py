@@ -8,7 +8,7 @@ import pytest
 from hpjax import build, resolve
 from hpjax.config import Config
 from hpjax.data import Dataset
-from hpjax.recipe.context import Clock, Context
+from hpjax.recipe.context import Clock, Context, first_fold
 from hpjax.recipe.data_checks import data_notes
 from hpjax.recipe.diagnosis import curves_of, diagnose
 from hpjax.recipe.finder import finder
@@ -37,6 +37,29 @@ def warnings(found: Finding) -> dict[str, str]:
 
 def digits() -> Dataset:
     return context().dataset
+
+
+def test_a_target_that_never_changes_is_found():
+    config = resolve.resolve(Config(dataset="diabetes", batch_size=32))
+    dataset = build.load(config)
+    same = dataclasses.replace(dataset, y=np.zeros_like(dataset.y))
+    found = initial(Context(config, same, {}, 2, Clock(60.0), None, None, lambda line: None))  # type: ignore[arg-type]
+    assert found.verdict == "failed" and "same value in all examples" in warnings(found)["constant_targets"]
+
+
+def test_of_folds_the_first_is_looked_at(rng):
+    config = resolve.resolve(BASE.replace(folds=5))
+    folded = build.load(config)
+    apart = first_fold(folded, 5)
+    assert {note.rule for note in data_notes(folded) if note.verdict != "ok"} == {"val_overlap"}
+    assert all(note.verdict == "ok" for note in data_notes(apart))
+    for split in ("val", "test"):
+        for got, expected in zip(apart.part(split), folded.part(split), strict=True):
+            np.testing.assert_array_equal(got, expected)
+    start, size = folded.splits["val"]
+    rest = folded.y[start + size : folded.splits["test"][0]]
+    np.testing.assert_array_equal(apart.part("train")[1], rest)
+    assert first_fold(folded, None) is folded
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -146,3 +146,14 @@ def test_what_is_scheduled_is_logged(tmp_path: Path) -> None:
         hpjax.run(runs.config(tmp_path / "killed", **scheduled))
     hpjax.run(runs.config(tmp_path / "killed", **scheduled))
     runs.assert_same(tmp_path / "killed", tmp_path / "run")
+
+
+def test_how_often_gradients_are_clipped_is_logged(tmp_path: Path) -> None:
+    clipped: dict[str, Any] = {"clip_norm": 1.0, "micro_batch_size": 32, "eval_every": "40"}
+    found = hpjax.run(runs.config(tmp_path / "each", log_every="1", **clipped))
+    lines = [line for line in found.history if "train/clipped" in line]
+    norms, shares = ([line[name] for line in lines] for name in ("norm/gradient", "train/clipped"))
+    assert shares == [float(norm > 1.0) for norm in norms] and set(shares) == {0.0, 1.0}
+    found = hpjax.run(runs.config(tmp_path / "means", log_every="8", **clipped))
+    means = [line["train/clipped"] for line in found.history if "train/clipped" in line]
+    assert means == np.reshape(shares, (5, 8)).mean(1).tolist()

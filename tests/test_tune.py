@@ -49,6 +49,8 @@ def test_the_whole_recipe_on_digits(tmp_path, capsys, monkeypatch):
     assert not any(one.left_out for one in found.values())
     # What the config had is confirmed beside the best; its rate is too low.
     assert found["confirm"].facts["asked"]["value"] < found["confirm"].facts["best"]["value"]
+    # A seed is that of the order of the data, too.
+    assert hpjax.load_study(folder / "confirm").config.data_seed is None
     tests = [one["test/accuracy"] for one in found["confirm"].facts["test_by_seed"]]
     assert len(tests) == 2 and found["confirm"].facts["test"]["test/accuracy"] in tests
     assert "was not" not in (folder / "report.md").read_text()
@@ -129,6 +131,8 @@ def test_an_interrupted_recipe_says_so_and_keeps_its_steps(tmp_path, capsys, mon
         (["--confirm_seeds=1"], "confirm_seeds is '1'"),
         (["--vary=learning_rte=log(1e-3,1)"], "learning_rte"),
         (["--trials=3"], "flag 'trials' is unknown"),
+        (["--vary=momentum=uniform(0.5,0.9)"], "momentum is not used by optimizer 'adamw'"),
+        (["--vary=train_steps=choice(10,20)"], "vary has 'train_steps', but scheduler 'asha' compares trials of one length"),
         (["--init_from=somewhere"], "init_from is set; expected a recipe from scratch"),
         (["--num_processes=2"], "num_processes is 2, but a recipe runs in one process: expected none"),
         (["--dry_run"], "dry_run is true, but a study has none"),

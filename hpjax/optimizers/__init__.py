@@ -8,6 +8,7 @@ clipping, L1 and L2, decoupled weight decay, rules by parameter path (`transform
 from hpjax.optimizers import adafactor as adafactor
 from hpjax.optimizers import adam as adam
 from hpjax.optimizers import adaptive as adaptive
+from hpjax.optimizers import clipping as clipping
 from hpjax.optimizers import descent as descent
 from hpjax.optimizers import ema as ema
 from hpjax.optimizers import fused as fused

@@ -1,11 +1,14 @@
 """Clipping of gradients: by value, by the norm of each tensor, by the norm of all, in one pass of reductions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 
 from hpjax.registry import Scalar
+
+LIMITS = ("clip_value", "clip_layer_norm", "clip_norm")
+"""The settings of `clipped`, in its order."""
 
 
 def clipped(
@@ -39,6 +42,26 @@ def clipped(
     if clip_norm is not None:
         scales = scales * _scale((squares * scales**2).sum(), clip_norm)
     return [g * scales[i].astype(g.dtype) for i, g in enumerate(gradients)]
+
+
+def bites(gradients: Sequence[jax.Array], limits: Mapping[str, Scalar]) -> jax.Array:
+    """Returns whether `clipped` changes any of the gradients: a bool scalar.
+
+    Args:
+      gradients: tensors.
+      limits: scalars by name, those of `LIMITS` that are on.
+    """
+    # A limit that comes after another need not know what that one left: where that one changed anything, clipping bites.
+    found = jnp.bool_(False)
+    if "clip_value" in limits:
+        found |= jnp.stack([jnp.abs(g).max(initial=0.0) for g in gradients]).max() > limits["clip_value"]
+    if {"clip_layer_norm", "clip_norm"} & set(limits):
+        squares = jnp.stack([(g * g).sum() for g in gradients])
+        if "clip_layer_norm" in limits:
+            found |= jnp.sqrt(squares.max()) > limits["clip_layer_norm"]
+        if "clip_norm" in limits:
+            found |= jnp.sqrt(squares.sum()) > limits["clip_norm"]
+    return found
 
 
 def _scale(square: jax.Array, largest: Scalar) -> jax.Array:

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from hpjax.ops import rounding
-from hpjax.optimizers.clipping import clipped
+from hpjax.optimizers.clipping import LIMITS, clipped
 from hpjax.optimizers.registry import OPTAX, OPTIMIZERS
 from hpjax.optimizers.rules import Rules
 from hpjax.registry import Scalar
@@ -157,7 +157,7 @@ def _prepared(
     gradients: list[jax.Array], weights: list[jax.Array], decay: list[float], around: Mapping[str, jax.Array]
 ) -> list[jax.Array]:
     """Returns the gradients clipped and regularised."""
-    gradients = clipped(gradients, *(around.get(limit) for limit in ("clip_value", "clip_layer_norm", "clip_norm")))
+    gradients = clipped(gradients, *(around.get(limit) for limit in LIMITS))
 
     def regularised(g: jax.Array, w: jax.Array, factor: float) -> jax.Array:
         penalty: Any = 0.0

@@ -10,7 +10,7 @@ import jax
 from hpjax import flags
 from hpjax.config import to_text
 from hpjax.recipe import budget
-from hpjax.recipe.asked import asked_values, full_length
+from hpjax.recipe.asked import asked_values, full_length, replicas
 from hpjax.recipe.context import Context
 from hpjax.recipe.finding import Finding, Note
 from hpjax.recipe.search import good, load
@@ -55,11 +55,13 @@ def confirm(context: Context, name: str, found: Mapping[str, Any], rate: float) 
     """
     full = full_length(context)
     seconds = SAFE * max(context.time - (budget.COMPILING + CLOSING) * context.unit, 0.0)
+    # Each seed is trained on all folds, and with all data seeds.
+    folds = replicas(context.base, {one: text for one, text in found["space"].items() if one != "seed"})
     decided = context.memory.once(
-        "confirm_size", lambda: affordable(rate, seconds, full, context.seeds, int(found["steps"]))
+        "confirm_size", lambda: affordable(rate / folds, seconds, full, context.seeds, int(found["steps"]))
     )
     if decided is None:
-        why = f"{context.time:.0f} s were left for it, and two runs of {full} steps take {2 * full / rate:.0f} s"
+        why = f"{context.time:.0f} s were left for it, and two runs of {full} steps take {2 * full * folds / rate:.0f} s"
         return budget.left_out("confirm", why)
     context.memory.set("confirm_size", decided)
     size = Size(*decided)
@@ -67,8 +69,8 @@ def confirm(context: Context, name: str, found: Mapping[str, Any], rate: float) 
     context.folder.write(ENQUEUED, json.dumps(settings))
     text = f"{size.steps}steps"
     shorter = {} if size.steps == full else {"train_steps": text, "schedule_steps": text}
-    trials = len(settings) * size.seeds
-    config = context.config.replace(
+    trials = len(settings) * size.seeds * folds
+    config = context.base.replace(
         run_dir=None,
         overwrite=False,
         resume=True,
@@ -93,7 +95,7 @@ def confirm(context: Context, name: str, found: Mapping[str, Any], rate: float) 
         return ENOUGH if context.time < CLOSING * context.unit else None
 
     study = run(config, asked, callback=late, close=functools.partial(closing.brief, test=True))
-    return _finding(context, study, found, size, full)
+    return _finding(context, study, found, size, full, trials)
 
 
 def affordable(rate: float, seconds: float, full: int, seeds: int, least: int) -> Size | None:
@@ -128,11 +130,10 @@ def _settings(context: Context, searched: Study, space: Mapping[str, str], numbe
     return [*best[: number - 1], asked]
 
 
-def _finding(context: Context, study: Study, found: Mapping[str, Any], size: Size, full: int) -> Finding:
+def _finding(context: Context, study: Study, found: Mapping[str, Any], size: Size, full: int, trials: int) -> Finding:
     best = study.best
     tables = {"trials": study.columns()}
     done = sum(record.status == "done" for record in study.records)
-    trials = size.settings * size.seeds
     cut = any(record.status == "stopped" for record in study.records)
     if best is None and cut:
         seen = f"not confirmed: the time was over when {done} of {trials} trials had ended, and no setting had all its seeds"

@@ -4,10 +4,13 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from hpjax import resolve
 from hpjax.config import Config
 from hpjax.data import Dataset
 from hpjax.recipe.budget import COMPILING, NEEDS, UNIT
@@ -82,6 +85,8 @@ class Context:
       memory: decisions that were made once.
       say: shows a line.
       asked: the config before any step chose something; None for `config`.
+      given: `config` before its defaults were filled in, which the studies' trials differ from: where a seed, a batch size
+        or an optimizer varies, what follows from it does, too. None for `config`.
       deadline: the second of the clock by which the step at hand should have ended.
       unit: seconds for which a program compiles here.
     """
@@ -95,8 +100,19 @@ class Context:
     memory: Memory
     say: Callable[[str], None]
     asked: Config | None = None
+    given: Config | None = None
     deadline: float = math.inf
     unit: float = UNIT
+
+    @property
+    def base(self) -> Config:
+        """The config that the studies' trials differ from."""
+        return self.given or self.config
+
+    def choose(self, settings: Mapping[str, str]) -> None:
+        """Takes what a step has chosen; not a batch size, for what is given in steps means those of the config's own."""
+        self.given = self.base.replace(**{name: text for name, text in settings.items() if name != "batch_size"})
+        self.config = resolve.resolve(self.given)
 
     @property
     def late(self) -> bool:
@@ -121,6 +137,21 @@ class Context:
     def path(self) -> Path:
         """The recipe's folder."""
         return self.folder.path
+
+
+def first_fold(dataset: Dataset, folds: int | None) -> Dataset:
+    """Returns the data of the first fold as those of a run without folds, which the short runs are: its rows stand apart.
+
+    Args:
+      dataset: of that fold, see `Dataset.folded`; without folds it stays as it is.
+      folds: how many there are; None: none.
+    """
+    if folds is None:
+        return dataset
+    train, size = dataset.splits["train"][1], dataset.splits["val"][1]
+    order = np.concatenate([np.arange(size, size + train), np.arange(size), np.arange(size + train, len(dataset.y))])
+    x = dataset.x if dataset.task == "language" else dataset.x[order]
+    return dataclasses.replace(dataset, x=x, y=dataset.y[order], splits={**dataset.splits, "val": (train, size)})
 
 
 def plain(config: Config, steps: int, **changes: Any) -> Config:

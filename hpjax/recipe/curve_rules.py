@@ -9,6 +9,16 @@ import numpy as np
 
 from hpjax.recipe.diagnosis import LEAST, Curves, rule
 
+LITTLE = 0.05
+"""Share of the way from chance to the lowest loss."""
+OFTEN_CLIPPED = 0.5
+"""Share of the steps from which on clipping is no longer the exception that it is meant for."""
+
+
+def _little(curves: Curves, least: float) -> float:
+    """Returns a change of a loss that is little: where the first evaluation is near the end, each is much of the rest."""
+    return LITTLE * (curves.chance - least) if math.isfinite(curves.chance) else 0.0
+
 
 @rule("another learning rate (see the finder), labels that fit their inputs, a model that sees the inputs")
 def flat(curves: Curves) -> str | None:
@@ -47,7 +57,13 @@ def still_improving(curves: Curves) -> str | None:
     quarter = max(len(better) // 4, 1)
     whole = better.max() - better[0]
     late = better[-quarter:].max() - better[:-quarter].max()
-    if whole > 0 and late > 0.1 * whole:
+    moves = np.diff(better)
+    # A score of few examples moves by one of them, up and down.
+    noise = max(-moves.min(), 1.5 * np.abs(moves[moves != 0]).min(initial=math.inf))
+    # More right answers without a lower loss are luck.
+    val = curves.val if len(curves.val) == len(better) and np.isfinite(curves.val).all() else curves.train
+    lower = val[:-quarter].min() - val[-quarter:].min() > 0.25 * _little(curves, val.min())
+    if lower and late > max(0.1 * whole, noise):
         return f"the last quarter of the run brought {late / whole:.0%} of all improvement"
     return None
 
@@ -69,7 +85,8 @@ def overfitting(curves: Curves) -> str | None:
     """The validation loss rises while the training loss falls."""
     low = int(np.argmin(curves.val))
     least, last = curves.val[low], curves.val[-1]
-    if low < 0.75 * len(curves.val) and last > least + max(0.2 * (curves.val[0] - least), 0.02 * least):
+    rise = max(0.2 * (curves.val[0] - least), 0.02 * least, _little(curves, least))
+    if low < 0.75 * len(curves.val) and last > least + rise:
         lowest = f"the validation loss is lowest at step {curves.step[low]} ({least:.3g})"
         return f"{lowest} and ends at {last:.3g}, the training loss at {curves.train[-1]:.3g}"
     return None
@@ -92,7 +109,8 @@ def oscillating(curves: Curves) -> str | None:
     whole = curves.train[0] - curves.train.min()
     turns = np.sum(np.sign(moves[1:]) != np.sign(moves[:-1]))
     ups = moves[moves > 0]
-    if whole > 0 and ups.size and turns > 0.6 * (len(moves) - 1) and ups.mean() > 0.1 * whole:
+    least = max(0.1 * whole, _little(curves, curves.train.min()))
+    if whole > 0 and ups.size and turns > 0.6 * (len(moves) - 1) and ups.mean() > least:
         return f"the training loss goes up and down by {ups.mean():.2g} on average"
     return None
 
@@ -102,7 +120,7 @@ def spikes(curves: Curves) -> str | None:
     """Single evaluations stand far above both neighbours."""
     up = curves.train[1:-1] - np.maximum(curves.train[:-2], curves.train[2:])
     whole = curves.train[0] - curves.train.min()
-    high = np.flatnonzero(up > max(0.25 * whole, 1e-12))
+    high = np.flatnonzero(up > max(0.25 * whole, _little(curves, curves.train.min()), 1e-12))
     if whole > 0 and high.size:
         at = int(high[np.argmax(up[high])]) + 1
         largest = f"the largest at step {curves.step[at]} ({curves.train[at]:.3g})"
@@ -116,4 +134,15 @@ def best_step(curves: Curves) -> str | None:
     better = curves.value if curves.maximise else -curves.value
     if int(np.argmax(better)) == 0:
         return f"the first evaluation, at step {curves.step[0]}, is the best"
+    return None
+
+
+@rule("a higher limit (--clip_norm), well above the gradients' usual norm; or a lower learning rate", finite=("clipped",))
+def clipped_too_often(curves: Curves) -> str | None:
+    """Most steps are clipped: the limit, not the gradient, says how long they are."""
+    share = float(curves.clipped.mean())
+    if share > OFTEN_CLIPPED:
+        return (
+            f"the gradients of {share:.0%} of the steps were clipped, in the last part of the run {curves.clipped[-1]:.0%}"
+        )
     return None

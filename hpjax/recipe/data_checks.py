@@ -22,6 +22,9 @@ def data_notes(dataset: Dataset) -> Iterator[Note]:
         yield from _inputs(dataset)
     if dataset.task == "classification":
         yield from _balance(dataset)
+    if dataset.task == "regression" and (np.ptp(dataset.part("train")[1], axis=0) == 0).any():
+        seen = "a training target has the same value in all examples"
+        yield Note("constant_targets", "failed", seen, "check which column is the target (--target), and how it is read")
     for split in ("val", "test"):
         if dataset.splits[split][1]:
             yield from _overlap(dataset, split)

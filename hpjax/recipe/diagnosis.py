@@ -1,4 +1,4 @@
-"""Step 9: what the learning curves say of a run and of a study; the the rules on curves stand in `curve_rules.py`."""
+"""Step 9: what the learning curves say of a run and of a study; the rules on curves stand in `curve_rules.py`."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -6,10 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hpjax import trial
 from hpjax.objective import Objective
 from hpjax.recipe.finding import Note, Verdict
 from hpjax.study.records import TrialRecord
 
+CLIPPED = f"train/{trial.CLIPPED}"
+LUCKY = 0.08
+"""Share of the way from the median to the best by which a best that repeats may fall short of it."""
 LEAST = 4
 """Evaluations below which a curve says nothing."""
 
@@ -25,6 +29,7 @@ class Curves(NamedTuple):
       chance: the loss at chance; NaN where it is not known.
       steps: of the whole run.
       maximise: whether more of the metric is better.
+      clipped: share of the steps since the evaluation before whose gradient was clipped; empty without clipping.
     """
 
     step: np.ndarray
@@ -34,6 +39,7 @@ class Curves(NamedTuple):
     chance: float
     steps: int
     maximise: bool
+    clipped: np.ndarray = np.zeros(0)
 
 
 def curves_of(record: TrialRecord, objective: Objective, chance: float, steps: int) -> Curves:
@@ -47,6 +53,7 @@ def curves_of(record: TrialRecord, objective: Objective, chance: float, steps: i
         chance,
         steps,
         objective.maximise,
+        np.array([one[CLIPPED] for one in numbers if CLIPPED in one]),
     )
 
 
@@ -115,10 +122,24 @@ def of_study(records: Sequence[TrialRecord], objective: Objective) -> Iterator[N
     if len(values) < 2 * LEAST:
         return
     scores = np.sort(np.array(values))[::-1]
-    near = int(np.sum(scores >= scores[0] - 0.1 * (scores[0] - np.median(scores))))
-    if near <= 2 and scores[0] - scores[2] > 0.25 * (scores[0] - np.median(scores)):
-        seen = f"only {near} of {len(values)} trials lie near the best: the good region is hardly sampled"
-        remedy = "more trials, or a narrower --vary around the best"
-        yield Note("good_region", "warning", seen, remedy)
+    spread = scores[0] - np.median(scores)
+    near = f"{int(np.sum(scores >= scores[0] - 0.1 * spread))} of {len(values)} trials lie near the best"
+    again = expected_best(scores)
+    if scores[0] - again > LUCKY * spread:
+        best, other = (value if objective.maximise else -value for value in (scores[0], again))
+        seen = f"{near}: as many trials drawn from these again have a best of {other:.4g} on average, not {best:.4g}"
+        yield Note("good_region", "warning", seen, "more trials, or a narrower --vary around the best")
     else:
-        yield Note("good_region", "ok", f"{near} of {len(values)} trials lie near the best")
+        yield Note("good_region", "ok", near)
+
+
+def expected_best(scores: np.ndarray) -> float:
+    """Returns the mean of the best of as many scores drawn from these with replacement: the bootstrap of best-of-n, exactly.
+
+    Args:
+      scores: falling, [n]; more is better.
+    """
+    number = len(scores)
+    # That none of the first k was drawn.
+    missed = (1 - np.arange(number + 1) / number) ** number
+    return float(scores @ -np.diff(missed))

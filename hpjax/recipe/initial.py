@@ -94,7 +94,7 @@ def _loss_notes(before: float, chance: float, constant: float) -> Iterator[Note]
         yield Note(
             "initial_loss",
             "warning",
-            f"{against}: {before / chance:.1f} times as much",
+            f"{against}: {before / chance:.1f} times as much" if chance > 0 else against,
             "initialise the last layer smaller; standardise the inputs; check that the loss takes the outputs as they are",
         )
     elif before < TOO_LOW * chance:

@@ -9,20 +9,23 @@ from typing import Any
 
 from hpjax import build, devices, durations, flags, inert, resolve
 from hpjax.config import TUNE_FIELDS, Config, TuneConfig
+from hpjax.data import Dataset
 from hpjax.errors import ConfigError, did_you_mean
 from hpjax.ops import native
 from hpjax.recipe import budget
 from hpjax.recipe import steps as steps_lib
-from hpjax.recipe.context import Clock, Context, Memory
+from hpjax.recipe.asked import chosen, replicas
+from hpjax.recipe.context import Clock, Context, Memory, first_fold
 from hpjax.recipe.finding import Finding, Verdict, worst
 from hpjax.recipe.folder import FOUND, REPORT, RecipeFolder
+from hpjax.recipe.search import LEAST_TRIALS
 from hpjax.runfolder import FLAGS
 from hpjax.runner import failure_noted, git_revision, versions
 from hpjax.settings.recipe import STEPS
-from hpjax.study import checks
+from hpjax.study import checks, setup
+from hpjax.study.begin import study_config
 from hpjax.study.folder import BEST
 from hpjax.study.screen import StudyView
-from hpjax.study.space import Space
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,26 +101,30 @@ def run(config: Config, recipe: TuneConfig, begun: float | None = None) -> Tuned
     lost = devices.configure()
     build.check_parts(resolved, dataset, resolve.traced(resolved, lengths))
     if recipe.vary:
-        Space.parse(recipe.vary, resolved)
+        _check_vary(config, recipe, dataset)
     named = recipe.study or f"runs/{resolved.dataset}_{resolved.model}-tune-{time.strftime('%Y%m%d-%H%M%S')}"
     with contextlib.closing(RecipeFolder.open(named)) as folder:
         assert isinstance(folder, RecipeFolder)
-        resolved, recipe = folder.adopt_recipe(resolved, recipe)
-        _begin(folder, resolved, recipe)
+        given, recipe = folder.adopt_recipe(config.replace(run_dir=None), recipe)
+        resolved = resolve.resolve(given)
+        _begin(folder, given, recipe)
         view = StudyView(resolved.progress)
-        for note in (lost, native.described(resolved.native, resolved.compute_dtype), f"recipe folder: {folder.path}"):
+        unused = None if config.run_dir is None else "run_dir is not used: expected --study for the recipe's folder"
+        kernels = native.described(resolved.native, resolved.compute_dtype)
+        for note in (lost, unused, kernels, f"recipe folder: {folder.path}"):
             if note is not None:
                 view.say(note)
         memory = Memory(folder)
         # What starting up and reading the data took counts, too.
         clock = Clock(durations.seconds(recipe.budget), memory.get("used", 0.0) + time.monotonic() - begun)
         vary = dict(text.split("=", 1) for text in recipe.vary)
-        context = Context(resolved, dataset, vary, recipe.confirm_seeds, clock, folder, memory, view.say, asked=resolved)
+        data = first_fold(dataset, resolved.folds)
+        context = Context(resolved, data, vary, recipe.confirm_seeds, clock, folder, memory, view.say, resolved, given)
         context.unit = memory.get("unit", budget.UNIT)
         with failure_noted(folder):
             try:
                 findings = _steps(context, folder, recipe.steps)
-                tuned = Tuned(folder.path, context.config, findings, clock.budget, clock.used)
+                tuned = Tuned(folder.path, chosen(given, findings), findings, clock.budget, clock.used)
                 memory.set("used", clock.used)
                 _close(folder, tuned, clock, context.unit)
             except (KeyboardInterrupt, SystemExit):
@@ -137,6 +144,13 @@ def _check_order(recipe: TuneConfig) -> None:
             raise ConfigError(
                 f"step '{step}' goes on from '{before[-1]}', which was not made; expected --steps={before[-1]},{step}"
             )
+
+
+def _check_vary(config: Config, recipe: TuneConfig, dataset: Dataset) -> None:
+    """Refuses what the searches would refuse of the space."""
+    vary = dict(text.split("=", 1) for text in recipe.vary)
+    trials = max(LEAST_TRIALS, replicas(config, vary))
+    setup.make(config.replace(run_dir=None), study_config(vary, {"trials": trials, "scheduler": "asha"}), data=dataset)
 
 
 def _steps(context: Context, folder: RecipeFolder, steps: tuple[str, ...]) -> dict[str, Finding]:
@@ -166,7 +180,7 @@ def _steps(context: Context, folder: RecipeFolder, steps: tuple[str, ...]) -> di
             context.memory.set("used", context.clock.used)
             for line in findings[step].lines():
                 context.say(line)
-        context.config = context.config.replace(**findings[step].settings)
+        context.choose(findings[step].settings)
         if findings[step].stops:
             break
     return {step: findings[step] for step in STEPS if step in findings}

@@ -10,13 +10,13 @@ from typing import Any
 from hpjax.config import to_text
 from hpjax.errors import ConfigError
 from hpjax.recipe import budget
-from hpjax.recipe.asked import asked_values, full_length, warmup_share
+from hpjax.recipe.asked import asked_values, full_length, replicas, warmup_share
 from hpjax.recipe.context import Context
 from hpjax.recipe.finder import worth_trying
 from hpjax.recipe.finding import Finding, Note
 from hpjax.recipe.space import default_space, narrowed
+from hpjax.recipe.winner import settings_text
 from hpjax.study import closing
-from hpjax.study.axes import text_of
 from hpjax.study.begin import study_config
 from hpjax.study.records import ENDED, SettingSummary
 from hpjax.study.runner import ENOUGH
@@ -139,11 +139,10 @@ def _search(
 ) -> Finding:
     known = [dict(one) for one in first if one]
     # Each with the seeds and folds that are searched over.
-    replicas = len(Space.parse([f"{one}={text}" for one, text in space.items()], context.config).replicas)
-    least = max(LEAST_TRIALS, len(known) * replicas)
+    least = max(LEAST_TRIALS, max(len(known), 1) * replicas(context.base, space))
     trials = context.memory.once(f"{name}_trials", lambda: max(_trials(rate, _training(context), steps), least))
     text = f"{steps}steps"
-    config = context.config.replace(
+    config = context.base.replace(
         train_steps=text,
         schedule_steps=text,
         eval_every=f"{max(steps // EVALUATIONS, 1)}steps",
@@ -201,8 +200,7 @@ def _finding(name: str, study: Study, space: dict[str, str], steps: int, trials:
             tables=tables,
             facts=facts,
         )
-    values = ", ".join(f"{setting}={text_of(setting, value)}" for setting, value in best.values.items())
-    notes = [Note("search", "ok", f"{words}; best {study.objective.name} {best.value:.4g}: {values}")]
+    notes = [Note("search", "ok", f"{words}; best {study.objective.name} {best.value:.4g}: {settings_text(best)}")]
     edges = Space.parse(study.settings.vary, study.config).edges(best.values, [one.values for one in study.settings_tried])
     if edges:
         seen = f"the best sits at the edge of what was searched: {', '.join(edges)}"

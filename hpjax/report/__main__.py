@@ -36,6 +36,7 @@ def rebuild(path: str | Path) -> Path:
     import contextlib
 
     from hpjax import durations, flags
+    from hpjax.recipe.asked import chosen
     from hpjax.recipe.context import Memory
     from hpjax.recipe.folder import FOUND, RecipeFolder
     from hpjax.recipe.recipe import Tuned
@@ -49,10 +50,8 @@ def rebuild(path: str | Path) -> Path:
     with contextlib.closing(RecipeFolder.open(path)) as folder:
         assert isinstance(folder, RecipeFolder)
         found = folder.found()
-        for finding in found.values():
-            config = config.replace(**finding.settings)
         used = Memory(folder).get("used", math.nan)
-        tuned = Tuned(folder.path, config, found, durations.seconds(recipe.budget), used)
+        tuned = Tuned(folder.path, chosen(config, found), found, durations.seconds(recipe.budget), used)
         write(folder, tuned)
     return tuned.report
 

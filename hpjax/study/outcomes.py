@@ -12,7 +12,7 @@ from hpjax import evaluation, metrics
 from hpjax.data import Dataset
 from hpjax.study.group import Group, Issued, Seen
 from hpjax.study.kept import Results
-from hpjax.trial import RUNNING
+from hpjax.trial import NO_METRICS, RUNNING
 
 
 class Outcome(NamedTuple):
@@ -98,8 +98,8 @@ def _outcome(
     scale = dataset.unit(seen.fold)
     of_lane = {name: value[seen.lane] for name, value in report.items()}
     numbers = {
-        f"train/{name}": float(of_lane[name] if name == "loss" else metrics.finish(name, of_lane[name], scale))
-        for name in group.program.trial.logged
+        f"train/{name}": float(of_lane[name] if name in NO_METRICS else metrics.finish(name, of_lane[name], scale))
+        for name in group.program.trial.reported
     }
     if measured is not None:
         val = {name: value[seen.lane] for name, value in measured.items()}
