@@ -37,7 +37,7 @@ def preview(config: Config) -> list[str]:
         inert.check_warmup(config)
         config = resolve.resolve(config)
         standing = stand_in(config)
-        dataset = build.load(config) if standing is None else standing
+        dataset = build.load(config, streams=True) if standing is None else standing
         lengths, notes = resolve.lengths(config, dataset.splits["train"][1])
         devices.configure(team.neighbours)
         share = opening.share(team, config)

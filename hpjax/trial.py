@@ -307,7 +307,10 @@ class Trial:
         share = self.micro_batch_size // self.data_shards
         offset = tick.astype(jnp.uint32) * jnp.uint32(self.micro_batch_size)
         position = offset + jnp.uint32(self._shard() * share) + jnp.arange(share, dtype=jnp.uint32)
-        return self.reader.gathered(values, examples, position)
+        if examples.tick is None:
+            return self.reader.gathered(values, examples, position)
+        row = (tick - examples.tick) * share + jnp.arange(share)
+        return self.reader.gathered(values, examples, position, row)
 
     def gradients(self, state: TrialState, values: Values, batch: Batch) -> tuple[Any, ...]:
         """Returns loss, metrics, collections and gradients of the micro-batch, averaged over the shards."""
