@@ -223,10 +223,15 @@ def _check_batch(config: Config, scalars: Mapping[str, Any]) -> None:
     steps = np.linspace(0, scalars["train_steps"] - 1, min(scalars["train_steps"], 1000)).astype(np.int32)
     extra = schedules.plugins(scheduling.names(config))
 
-    def factor(step: jax.Array) -> jax.Array:
-        return schedules.factors(jnp.full(len(schedules.QUANTITIES), step), scalars, 1.0, extra)[batch]
+    def factor(step: jax.Array, reduction: float) -> jax.Array:
+        return schedules.factors(jnp.full(len(schedules.QUANTITIES), step), scalars, reduction, extra)[batch]
 
-    ticks = np.maximum(np.round(np.asarray(jax.vmap(factor)(jnp.asarray(steps))) * scalars["accumulation"]), 1)
+    # Before plateau has changed anything, and when it has gone as low or as high as it may.
+    parts = scheduling.parts_of(config, "batch_size_schedule", resolve.own(config))
+    limits = [part.settings for part in parts if part.name == "plateau"]
+    reductions = [1.0, *(limit["max_factor" if limit["gamma"] > 1 else "min_factor"] for limit in limits)]
+    found = np.array([jax.vmap(functools.partial(factor, reduction=r))(jnp.asarray(steps)) for r in reductions])
+    ticks = np.maximum(np.round(found * scalars["accumulation"]), 1)
     if (ticks == scalars["accumulation"]).all():
         raise ConfigError(
             f"batch_size_schedule changes nothing: a batch is a whole number of micro-batches of {micro}, at least one; "
@@ -330,7 +335,7 @@ class SingleRun:
     @property
     def observes(self) -> bool:
         """Whether a schedule watches the evaluations."""
-        return "plateau" in self.config.schedule
+        return scheduling.observes(self.config)
 
 
 def single_run(

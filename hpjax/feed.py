@@ -22,8 +22,11 @@ from hpjax.data.streaming import PLACES_IN_A_BLOCK, Listed, Trained, blocks, pla
 from hpjax.errors import ConfigError
 from hpjax.lanes import LaneProgram
 
-WINDOW_BYTES = 64_000_000
+WINDOW_BYTES = 16_000_000
 """A window is at least a tick and at most so large, in each process. Up to four of them are there at a time."""
+
+MOSTLY = 0.9
+"""An input that works for a larger share of the time bounds the run."""
 
 _LOOK = 0.1
 """Seconds after which a thread that waits looks whether it is still wanted."""
@@ -38,7 +41,7 @@ class Window(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """How input and training kept pace, since last asked.
+    """How input and training kept pace.
 
     Attributes:
       examples_per_second: what the input makes while it is not held up, over all processes.
@@ -47,6 +50,24 @@ class Rates(NamedTuple):
 
     examples_per_second: float
     busy: float
+
+    @property
+    def verdict(self) -> str:
+        """Says which of the two bounds the run."""
+        which = "the input" if self.busy > MOSTLY else "the step"
+        return (
+            f"input: {self.examples_per_second:,.0f} pictures/s while it works, {self.busy:.0%} of the time: "
+            f"{which} bounds the run"
+        )
+
+
+class _Done(NamedTuple):
+    """What the thread has done: ticks made, and seconds for which it worked and was held up, at a time."""
+
+    ticks: int
+    working: float
+    held_up: float
+    at: float
 
 
 class HeldOut(NamedTuple):
@@ -92,8 +113,8 @@ class Feed:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._window: Window | None = None
-        self._made, self._made_seconds, self._held_up = 0, 0.0, 0.0
-        self._asked = time.monotonic()
+        self._done = _Done(0, 0.0, 0.0, time.monotonic())
+        self._first_done = self._last_done = self._done
 
     def placeholder(self) -> Examples:
         """Returns a window of zeros, on the devices."""
@@ -107,7 +128,7 @@ class Feed:
         """
         if self._thread is None:
             self._thread = threading.Thread(target=self._make, args=(tick,), name="hpjax-input", daemon=True)
-            self._asked = time.monotonic()
+            self._first_done = self._last_done = self._done._replace(at=time.monotonic())
             self._thread.start()
         while self._window is None or tick >= self._window.end:
             # Before the next one comes, so that no more are held than need be.
@@ -128,12 +149,17 @@ class Feed:
 
     def rates(self) -> Rates:
         """Returns how input and training have kept pace since this was asked last."""
-        now = time.monotonic()
-        passed = max(now - self._asked, 1e-9)
-        made, seconds, held_up = self._made, self._made_seconds, self._held_up
-        self._made, self._made_seconds, self._held_up, self._asked = 0, 0.0, 0.0, now
-        rate = made * self._micro / seconds if seconds > 0 else math.nan
-        return Rates(rate, min(max(1 - held_up / passed, 0.0), 1.0))
+        before, self._last_done = self._last_done, self._done._replace(at=time.monotonic())
+        return self._between(before, self._last_done)
+
+    def rates_of_all(self) -> Rates:
+        """Returns how input and training have kept pace since the first window was asked for."""
+        return self._between(self._first_done, self._done._replace(at=time.monotonic()))
+
+    def _between(self, before: "_Done", after: "_Done") -> Rates:
+        ticks, working, held_up, passed = (b - a for a, b in zip(before, after, strict=True))
+        rate = ticks * self._micro / working if working > 0 else math.nan
+        return Rates(rate, min(max(1 - held_up / max(passed, 1e-9), 0.0), 1.0))
 
     def close(self) -> None:
         """Ends the thread, and the processes that decode."""
@@ -149,7 +175,10 @@ class Feed:
                     began = time.monotonic()
                     end = min(start + self.ticks, self._end)
                     window = Window(self._filled(source, start, end), start, end)
-                    self._made, self._made_seconds = self._made + end - start, self._made_seconds + time.monotonic() - began
+                    done = self._done
+                    self._done = done._replace(
+                        ticks=done.ticks + end - start, working=done.working + time.monotonic() - began
+                    )
                     if not self._hand_over(window):
                         return
         except BaseException as error:
@@ -161,7 +190,7 @@ class Feed:
         while not self._stop.is_set():
             with contextlib.suppress(queue.Full):
                 self._queue.put(found, timeout=_LOOK)
-                self._held_up += time.monotonic() - began
+                self._done = self._done._replace(held_up=self._done.held_up + time.monotonic() - began)
                 return True
         return False
 

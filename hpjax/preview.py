@@ -70,6 +70,8 @@ def stand_in(config: Config) -> Dataset | None:
 
 def _data(dataset: Dataset, read: bool) -> str:
     sizes = ", ".join(f"{size:,} for {split}" for split, (_, size) in dataset.splits.items())
+    if dataset.stream is not None:
+        return f"data: {dataset.name}, {sizes}; {_bytes(dataset.x.size)} streamed, held-out splits shared out over devices"
     size = dataset.x.nbytes + dataset.y.nbytes
     how = "read" if read else "by its published sizes, not read"
     return f"data: {dataset.name}, {sizes}; {_bytes(size)} on each device ({how})"

@@ -120,6 +120,8 @@ def _train(
             view.say(f"resumed at step {loop.step} of {lengths.train_steps}")
         with view:
             loop.train(interrupt, view)
+        if single.feed is not None:
+            view.say(single.feed.rates_of_all().verdict)
         if not loop.finished:
             folder.update_metadata(status="preempted", step=loop.step)
             view.say(f"preempted at step {loop.step} of {lengths.train_steps}; the same command goes on")

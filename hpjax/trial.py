@@ -243,7 +243,12 @@ class Trial:
           measured: what `evaluate` gave for the validation split.
         """
         name, maximise = self.observed
-        return state._replace(plateau=schedules.observe(state.plateau, measured[name], maximise, values))
+        memory = schedules.observe(state.plateau, measured[name], maximise, values)
+        # A step that has not begun is of the batch size that follows from this evaluation.
+        time = state.tick // values["accumulation"]
+        accumulation = self._rates(time, time, values, memory).accumulation
+        accumulation = jnp.where(state.micro == 0, accumulation, state.accumulation)
+        return state._replace(plateau=memory, accumulation=accumulation)
 
     def evaluate(
         self, state: TrialState, examples: Examples, start: jax.Array, size: jax.Array, most: jax.Array | None = None
