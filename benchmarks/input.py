@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from hpjax import build, devices, flags, resolve
+from hpjax import build, devices, feed, flags, resolve
 from hpjax.build import SingleRun
-from hpjax.feed import Feed
 
 SECONDS = 8.0
+WINDOW_BYTES = 2_000_000
+"""Smaller than in a run, so that a few seconds of a slow step are several windows."""
 PICTURES, SIDE = 1024, 256
 DEFAULTS = ["--dataset=image_folder", "--stream=on", "--model=resnet", "--image_size=64", "--batch_size=64"]
 FAR = "1000000"
@@ -29,6 +31,7 @@ FAR = "1000000"
 
 def main(arguments: list[str]) -> None:
     """Measures, and prints a line for each."""
+    feed.WINDOW_BYTES = WINDOW_BYTES
     with contextlib.ExitStack() as stack:
         if not any(argument.startswith(("--data_file", "--flagfile")) for argument in arguments):
             folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -65,15 +68,15 @@ def _make(folder: Path) -> None:
         path.write_bytes(file.getvalue())
 
 
-def _windows(feed: Feed) -> Iterator[Any]:
+def _windows(source: feed.Feed) -> Iterator[Any]:
     """Yields windows for some seconds, the first of which do not count; then what one of them brings a second."""
     tick, ticks, began = 0, 0, 0.0
     while not began or time.perf_counter() - began < SECONDS:
-        window = feed.at(tick)
+        window = source.at(tick)
         yield window
         tick = window.end
         # Starting processes, and the first decoding, are no part of a rate.
-        if not began and tick >= 2 * feed.ticks:
+        if not began and tick >= 2 * source.ticks:
             began = time.perf_counter()
         elif began:
             ticks += window.end - window.tick
@@ -91,13 +94,13 @@ def _input(single: SingleRun) -> float:
 
 def _step(single: SingleRun) -> float:
     assert single.feed is not None
-    feed, program, states = single.feed, single.program, single.init()
-    examples, ticks, began = feed.placeholder(), 0, 0.0
+    source, program, states = single.feed, single.program, single.init()
+    examples, ticks, began = source.placeholder(), 0, 0.0
     while not began or time.perf_counter() - began < SECONDS:
-        states, report = program.chunk(states, single.values, examples._replace(tick=np.int32(ticks)), feed.ticks)
+        states, report = program.chunk(states, single.values, examples._replace(tick=jnp.int32(ticks)), source.ticks)
         jax.block_until_ready(report)
-        began, ticks = began or time.perf_counter(), ticks + feed.ticks
-    return (ticks - feed.ticks) / (time.perf_counter() - began) * program.trial.micro_batch_size
+        began, ticks = began or time.perf_counter(), ticks + source.ticks
+    return (ticks - source.ticks) / (time.perf_counter() - began) * program.trial.micro_batch_size
 
 
 def _both(single: SingleRun) -> float:

@@ -45,11 +45,17 @@ class Rates(NamedTuple):
 
     Attributes:
       examples_per_second: what the input makes while it is not held up, over all processes.
-      busy: share of the time in which it was not held up by training: near 1 the input bounds the run.
+      busy: share of the time in which it worked and was not held up by training: near 1 the input bounds the run.
     """
 
     examples_per_second: float
     busy: float
+
+    @property
+    def scalars(self) -> dict[str, float]:
+        """What is logged, by name; without a rate where no window was finished."""
+        rate = {"speed/input_examples_per_second": self.examples_per_second}
+        return {"speed/input_busy": self.busy, **(rate if math.isfinite(self.examples_per_second) else {})}
 
     @property
     def verdict(self) -> str:
@@ -62,11 +68,10 @@ class Rates(NamedTuple):
 
 
 class _Done(NamedTuple):
-    """What the thread has done: ticks made, and seconds for which it worked and was held up, at a time."""
+    """What the thread has done: ticks made, and seconds for which it worked, at a time."""
 
     ticks: int
     working: float
-    held_up: float
     at: float
 
 
@@ -113,7 +118,7 @@ class Feed:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._window: Window | None = None
-        self._done = _Done(0, 0.0, 0.0, time.monotonic())
+        self._done = _Done(0, 0.0, time.monotonic())
         self._first_done = self._last_done = self._done
 
     def placeholder(self) -> Examples:
@@ -157,9 +162,9 @@ class Feed:
         return self._between(self._first_done, self._done._replace(at=time.monotonic()))
 
     def _between(self, before: "_Done", after: "_Done") -> Rates:
-        ticks, working, held_up, passed = (b - a for a, b in zip(before, after, strict=True))
-        rate = ticks * self._micro / working if working > 0 else math.nan
-        return Rates(rate, min(max(1 - held_up / max(passed, 1e-9), 0.0), 1.0))
+        ticks, working, passed = (b - a for a, b in zip(before, after, strict=True))
+        # A window that took longer than the time asked for is counted where it ends.
+        return Rates(ticks * self._micro / working if working > 0 else math.nan, min(working / max(passed, 1e-9), 1.0))
 
     def close(self) -> None:
         """Ends the thread, and the processes that decode."""
@@ -186,11 +191,9 @@ class Feed:
 
     def _hand_over(self, found: Window | BaseException) -> bool:
         """Waits until what was made is taken; returns whether more is wanted."""
-        began = time.monotonic()
         while not self._stop.is_set():
             with contextlib.suppress(queue.Full):
                 self._queue.put(found, timeout=_LOOK)
-                self._done = self._done._replace(held_up=self._done.held_up + time.monotonic() - began)
                 return True
         return False
 
@@ -215,6 +218,8 @@ class Feed:
         x, y = self._empty()
         flat = [array.reshape(1 + self._mixup, self.ticks * self._share, *array.shape[4:]) for array in (x, y)]
         for place in range(0, (end - start) * self._share, self._places):
+            if self._stop.is_set():
+                break  # Nobody takes this window.
             for array, block in zip(flat, next(source), strict=True):
                 array[:, place : place + self._places] = block.reshape(1 + self._mixup, self._places, *block.shape[1:])
         return self._placed(x, y, start)

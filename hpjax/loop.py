@@ -248,8 +248,7 @@ class Loop:
             scalars = {logged: report[name] for name, logged in SCALARS.items()}
             scalars |= {f"optimizer/{name}": report[SCHEDULED[name]] for name in self.run.scheduled}
             if self.run.feed is not None:
-                rates = self.run.feed.rates()
-                scalars |= {"speed/input_per_second": rates.examples_per_second, "speed/input_busy": rates.busy}
+                scalars |= self.run.feed.rates().scalars
             self._log.write(step, **shown, **scalars, **{"speed/examples_per_second": speed})
         view.update(step, report["loss"], report["last/learning_rate"], speed)
         if boundary.inspected is not None:

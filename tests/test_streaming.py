@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import shutil
 import tarfile
 import threading
@@ -125,6 +126,29 @@ def whole(tmp_path_factory, pictures):
 def test_streamed_runs_have_the_same_bits(name, changes, whole, pictures, tmp_path, small_windows):
     trained(tmp_path / "streamed", pictures.parent / "mine.tar", **changes, stream="on")
     same(whole / name, tmp_path / "streamed")
+    points = [json.loads(line) for line in (tmp_path / "streamed" / "metrics.jsonl").read_text().splitlines()]
+    trained_on = [point for point in points if "train/loss" in point]
+    assert all(0 <= point["speed/input_busy"] <= 1 for point in trained_on)
+    assert any(point.get("speed/input_examples_per_second", 0) > 0 for point in trained_on)
+
+
+def test_what_bounds_a_run_is_told(pictures, tmp_path, small_windows, capsys, monkeypatch):
+    """A slow step, then a slow input: the run says so."""
+    fill, at = feed.Feed._filled, feed.Feed.at
+    short = {"stream": "on", "train_steps": "10", "eval_every": "10", "log_every": "10", "checkpoint_every": "10"}
+
+    def slowly(function):
+        def slow(*arguments):
+            time.sleep(0.3)
+            return function(*arguments)
+
+        return slow
+
+    for name, function, which in (("at", at, "step"), ("_filled", fill, "input")):
+        with monkeypatch.context() as patch:
+            patch.setattr(feed.Feed, name, slowly(function))
+            hpjax.run(Config(**{**SETTINGS, **short}, data_file=str(pictures), run_dir=str(tmp_path / which)))
+        assert f"the {which} bounds the run" in capsys.readouterr().out
 
 
 def test_a_run_goes_on_streamed_or_in_memory(whole, pictures, tmp_path, small_windows):
