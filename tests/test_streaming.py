@@ -18,7 +18,7 @@ from PIL import Image
 import hpjax
 import whole_runs as runs
 from hpjax import Config, feed
-from hpjax.data import DATASETS, memory, streaming, survey
+from hpjax.data import DATASETS, memory, scaling, streaming, survey
 from hpjax.data.host_order import HostOrder
 from hpjax.data.mixup import partner_seed
 from hpjax.data.order import example_index
@@ -243,3 +243,18 @@ def test_the_input_does_not_run_far_ahead(pictures, tmp_path, small_windows):
         with runs.killed_before(20):
             trained(tmp_path / "run", pictures, stream="on", train_steps="200", eval_every="200")
     assert made and not [thread for thread in threading.enumerate() if thread.name == "hpjax-input"]
+
+
+def test_bytes_are_standardised_by_their_counts(rng):
+    """As by NumPy in float64, and the same bits however the examples are cut; a constant channel is only moved."""
+    x = rng.integers(0, 256, (41, 5, 4, 3), np.uint8)
+    x[..., 1] = 200
+    scale, shift = scaling.scale_and_shift(x, True)
+    deviation = x.std(axis=(0, 1, 2), dtype=np.float64)
+    np.testing.assert_allclose(scale, 1 / np.where(deviation == 0, 1, deviation), rtol=1e-13)
+    np.testing.assert_allclose(shift, -x.mean(axis=(0, 1, 2)) * scale, rtol=1e-13)
+    parts = sum(scaling.counts(part, True) for part in np.split(x, np.sort(rng.integers(0, 41, 4))))
+    assert scaling.of_counts(parts, True) == (scale, shift)
+    whole = scaling.scale_and_shift(x, False)
+    np.testing.assert_allclose(whole, (1 / x.std(dtype=np.float64), -x.mean() / x.std(dtype=np.float64)), rtol=1e-13)
+    assert scaling.scale_and_shift(x[..., :1], True) == ((scale[0],), (shift[0],))
