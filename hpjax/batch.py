@@ -25,12 +25,15 @@ class Examples(NamedTuple):
       initial: variables to begin with where a run does not begin with random ones, nested dicts by collection; None or a
         part of them.
       folds: of a data set with folds of its own what they are; else None.
+      tick: int32 scalar, of streamed examples the first tick that they are for. `x` and `y` are then laid out for the
+        devices that share a batch, see `feed`; None where the whole data set is there.
     """
 
     x: jax.Array
     y: jax.Array
     initial: Mapping[str, object] | None = None
     folds: Tables | None = None
+    tick: jax.Array | None = None
 
 
 class Read(NamedTuple):
@@ -85,6 +88,7 @@ class Reader:
       mixup: whether examples are mixed.
       fold_size: examples of a fold of cross-validation, which the training split leaves out; 0 without.
       own_folds: whether the data set has folds of its own, and examples are entries of them.
+      streamed: whether examples come tick by tick: they lie in the order in which they are read.
     """
 
     task: str = "classification"
@@ -98,6 +102,7 @@ class Reader:
     mixup: bool = False
     fold_size: int = 0
     own_folds: bool = False
+    streamed: bool = False
 
     def read(self, examples: Examples, index: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns the inputs and targets of examples, or of entries of one of the data's own folds: index int32 [batch]."""
@@ -163,8 +168,22 @@ class Reader:
         """
         return self.prepared(values, self.gathered(values, examples, position))
 
-    def gathered(self, values: Mapping[str, jax.Array], examples: Examples, position: jax.Array) -> Read:
-        """Returns the examples at places of a stream, read: the same for all trials of one data seed and fold."""
+    def gathered(
+        self, values: Mapping[str, jax.Array], examples: Examples, position: jax.Array, row: jax.Array | None = None
+    ) -> Read:
+        """Returns the examples at places of a stream, read: the same for all trials of one data seed and fold.
+
+        Args:
+          values: the trial's traced scalars.
+          examples: the data set.
+          position: uint32 [batch], consecutive places.
+          row: int32 [batch], where streamed examples lie.
+        """
+        if row is not None:
+            x, y = self.read(examples, row)
+            # What is mixed in lies behind all the others.
+            other = self.read(examples, row + len(examples.y) // 2) if self.mixup else ()
+            return Read(x, y, position, *other)
         x, y = self.read(examples, self.order(position, values, values["data_seed"], examples.folds))
         if not self.mixup:
             return Read(x, y, position)

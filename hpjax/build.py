@@ -15,6 +15,7 @@ from hpjax.batch import Examples, Reader
 from hpjax.config import Config
 from hpjax.data import DATASETS, Dataset, augment, folds
 from hpjax.errors import ConfigError
+from hpjax.feed import Feed, HeldOut
 from hpjax.initial import Initial
 from hpjax.initial import load as load_initial
 from hpjax.lanes import LaneProgram, Layout
@@ -26,19 +27,25 @@ from hpjax.resolve import static_settings
 from hpjax.trial import Trial, TrialState, Values
 
 
-def load(config: Config, dataset: Dataset | None = None) -> Dataset:
+def load(config: Config, dataset: Dataset | None = None, streams: bool = False) -> Dataset:
     """Returns the data set of a resolved config.
 
     Args:
       config: the config.
       dataset: the data themselves, checked, where they are in memory already.
+      streams: whether it may be streamed; else it comes into memory, whatever its size.
 
     Raises:
       DataError: it is missing or damaged.
       ConfigError: a split that the objective needs is empty.
     """
     if dataset is None:
-        dataset = DATASETS.load(config.dataset, static_settings(config, "dataset"))
+        settings = static_settings(config, "dataset")
+        if "stream" in settings and not streams:
+            settings["stream"] = "off"
+        dataset = DATASETS.load(config.dataset, settings)
+    if dataset.stream is not None:
+        _check_streamed(config)
     if config.folds is not None:
         dataset = dataset.folded(config.folds, config.fold)
     elif dataset.own_folds is not None:
@@ -50,6 +57,17 @@ def load(config: Config, dataset: Dataset | None = None) -> Dataset:
     if dataset.splits[split][1] == 0:
         raise ConfigError(f"objective is '{config.objective}'; the data set has no {split} split to measure it on")
     return dataset
+
+
+def _check_streamed(config: Config) -> None:
+    """Refuses what takes a data set that is whole on every device."""
+    advice = "or --stream=off, with the data in memory"
+    if config.folds is not None:
+        raise ConfigError(f"folds is {config.folds}; expected none with streamed data, {advice}")
+    if config.inspect:
+        raise ConfigError(f"inspect is {','.join(config.inspect)}; expected none with streamed data, {advice}")
+    if config.parallel == "pmap":
+        raise ConfigError(f"parallel is pmap; expected shard_map with streamed data, {advice}")
 
 
 def trial(config: Config, dataset: Dataset) -> Trial:
@@ -74,6 +92,7 @@ def trial(config: Config, dataset: Dataset) -> Trial:
         mixup=config.mixup_alpha is not None,
         fold_size=0 if config.folds is None or own else dataset.splits["val"][1],
         own_folds=own is not None,
+        streamed=dataset.stream is not None,
     )
     augment.check(config.augment, dataset.name, dataset.x.shape[1:])
     if reader.mixup and dataset.tokens:
@@ -100,7 +119,7 @@ def trial(config: Config, dataset: Dataset) -> Trial:
         observed=(name, best.maximise) if split == "val" and _is_mean(name) else ("loss", False),
         micro_batch_size=config.micro_batch_size or config.batch_size,
         eval_batch_size=config.eval_batch_size,
-        capacity=folds.filled(len(dataset.y)) if own else max(size for _, size in dataset.splits.values()),
+        capacity=folds.filled(len(dataset.y)) if own else _largest_split(dataset),
         share_batches=config.share_batches,
         ghost_batch_norm=config.ghost_batch_norm,
         shard_optimizer_state=config.shard_optimizer_state,
@@ -108,6 +127,12 @@ def trial(config: Config, dataset: Dataset) -> Trial:
         compute_dtype=config.compute_dtype,
     )
     return dataclasses.replace(part, rules=_rules(config, variables(part, dataset)["params"]))
+
+
+def _largest_split(dataset: Dataset) -> int:
+    """Returns the examples of the largest split that may be measured: of streamed data not the training split."""
+    names = dataset.splits.keys() - ({"train"} if dataset.stream is not None else set())
+    return max(1, *(dataset.splits[name][1] for name in names))
 
 
 def _is_mean(name: str) -> bool:
@@ -198,10 +223,15 @@ def _check_batch(config: Config, scalars: Mapping[str, Any]) -> None:
     steps = np.linspace(0, scalars["train_steps"] - 1, min(scalars["train_steps"], 1000)).astype(np.int32)
     extra = schedules.plugins(scheduling.names(config))
 
-    def factor(step: jax.Array) -> jax.Array:
-        return schedules.factors(jnp.full(len(schedules.QUANTITIES), step), scalars, 1.0, extra)[batch]
+    def factor(step: jax.Array, reduction: float) -> jax.Array:
+        return schedules.factors(jnp.full(len(schedules.QUANTITIES), step), scalars, reduction, extra)[batch]
 
-    ticks = np.maximum(np.round(np.asarray(jax.vmap(factor)(jnp.asarray(steps))) * scalars["accumulation"]), 1)
+    # Before plateau has changed anything, and when it has gone as low or as high as it may.
+    parts = scheduling.parts_of(config, "batch_size_schedule", resolve.own(config))
+    limits = [part.settings for part in parts if part.name == "plateau"]
+    reductions = [1.0, *(limit["max_factor" if limit["gamma"] > 1 else "min_factor"] for limit in limits)]
+    found = np.array([jax.vmap(functools.partial(factor, reduction=r))(jnp.asarray(steps)) for r in reductions])
+    ticks = np.maximum(np.round(found * scalars["accumulation"]), 1)
     if (ticks == scalars["accumulation"]).all():
         raise ConfigError(
             f"batch_size_schedule changes nothing: a batch is a whole number of micro-batches of {micro}, at least one; "
@@ -256,6 +286,7 @@ class SingleRun:
       config: the config with devices and lane width as numbers.
       note: what was measured to choose them, or None.
       target_scale: what a regression's targets were divided by.
+      feed: where training examples come from, of a streamed data set; `examples` then are zeros in their place.
     """
 
     program: LaneProgram
@@ -264,6 +295,24 @@ class SingleRun:
     config: Config
     note: str | None
     target_scale: float | tuple[float, ...] = 1.0
+    feed: Feed | None = None
+    _held_out: HeldOut | None = None
+
+    def held_out(self, split: str, start: int) -> tuple[Examples, int]:
+        """Returns the examples that a held-out split is in, and where it starts there; those of a stream are read once.
+
+        Args:
+          split: its name.
+          start: its first example in the data set.
+
+        Raises:
+          ConfigError: streamed splits do not fit memory.
+        """
+        if self.feed is None:
+            return self.examples, start
+        if self._held_out is None:
+            self._held_out = self.feed.held_out()
+        return self._held_out.examples, self._held_out.starts[split]
 
     def init(self) -> TrialState:
         """Returns the states before the first tick."""
@@ -286,7 +335,7 @@ class SingleRun:
     @property
     def observes(self) -> bool:
         """Whether a schedule watches the evaluations."""
-        return "plateau" in self.config.schedule
+        return scheduling.observes(self.config)
 
 
 def single_run(
@@ -321,8 +370,13 @@ def single_run(
         idle = {**scalars, "train_steps": np.int32(0)}
         values = program.put_values([scalars] + [idle] * (lanes - 1))
         chosen = config.replace(devices=str(number), lane_width=str(width))
-        on_device = program.put_examples(examples(dataset, initial))
-        return SingleRun(program, values, on_device, chosen, None, dataset.target_scale)
+        if dataset.stream is None:
+            on_device, feed = program.put_examples(examples(dataset, initial)), None
+        else:
+            ticks = int(scalars["train_steps"]) * int(scalars["accumulation"])
+            feed = Feed(dataset, program, int(scalars["data_seed"]), ticks)
+            on_device = feed.placeholder()._replace(initial=None if initial is None else initial.variables)
+        return SingleRun(program, values, on_device, chosen, None, dataset.target_scale, feed)
 
     def runner(number: int) -> Any:
         made[number] = run = make(number)

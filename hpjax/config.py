@@ -121,8 +121,9 @@ NOT_PART_OF_A_STUDY = (*NOT_PART_OF_A_RUN, "extend", "study", "storage")
 ELASTIC = ("devices",)
 """Settings with which a run may go on that it was not begun with: its numbers may differ by rounding from there on."""
 
-PLACES = ("data_dir", "cache_dir")
-"""Settings that say where something lies: part of flags.txt, but it may have moved (the data itself is compared)."""
+PLACES = ("data_dir", "cache_dir", "stream", "input_workers")
+"""Settings that say where something lies, or how it is read: part of flags.txt, but it may have moved (the data itself is
+compared)."""
 
 
 @functools.cache

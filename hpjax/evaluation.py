@@ -63,7 +63,7 @@ class Measure:
         Args:
           outputs: the model, inputs to outputs.
           examples: the data set.
-          start: int32 scalar, the split's first example.
+          start: int32 scalar, the split's first example (where it lies on a device, of a streamed data set).
           size: int32 scalar, its number of examples.
           shards: devices that share a batch.
           axis: name of the mapped axis they form; None where nothing is mapped.
@@ -75,7 +75,9 @@ class Measure:
 
         def batch(i: jax.Array, sums: dict[str, jax.Array]) -> dict[str, jax.Array]:
             place = i * self._batch_size + shard * share + jnp.arange(share)
-            x, y = self._reader.read(examples, start + jnp.minimum(place, size - 1))
+            # Of a streamed data set each device has its own part of every batch, one after the other.
+            row = i * share + jnp.arange(share) if self._reader.streamed else jnp.minimum(place, size - 1)
+            x, y = self._reader.read(examples, start + row)
             new = self._batch(outputs(x), y, place < size)
             first = i * self._batch_size + shard * share
             return {name: self._reduced(name, sums[name], value, first) for name, value in new.items()}

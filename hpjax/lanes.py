@@ -94,6 +94,27 @@ class LaneProgram:
         """Returns the data set, copied to every device."""
         return self._placed(examples, PartitionSpec())
 
+    def put_shards(self, local: np.ndarray, first: int) -> jax.Array:
+        """Returns an array whose first axis is shared out over the devices of a batch.
+
+        Args:
+          local: [shards, rows, ...], the parts of this process's devices.
+          first: the number of the first of them.
+        """
+        rows = local.shape[1]
+        shape = (self.layout.data_devices * rows, *local.shape[2:])
+        sharding = NamedSharding(self.mesh, PartitionSpec(DATA))
+
+        def part(index: Any) -> np.ndarray:
+            return local[(index[0].start or 0) // rows - first]
+
+        return jax.make_array_from_callback(shape, sharding, part)
+
+    def shards(self) -> tuple[int, int]:
+        """Returns the first and the number of this process's devices among those that share a batch."""
+        here = [shard for shard, device in enumerate(self.mesh.devices[0]) if device.process_index == jax.process_index()]
+        return here[0], len(here)
+
     def put_values(self, values: Sequence[Values]) -> Values:
         """Returns the stacked values of `lanes` trials, each lane's on its device."""
         if len(values) != self.layout.lanes:
@@ -414,7 +435,7 @@ class LaneProgram:
             return self._pmapped(counted, lanewise)
 
         def sharded(*args: Any) -> Any:
-            specs = tuple(self._lies(arg) if i < lanewise else PartitionSpec() for i, arg in enumerate(args))
+            specs = tuple(self._lies(arg) if i < lanewise else self._shared_lies(arg) for i, arg in enumerate(args))
             # check_vma would sum the gradients of replicated parameters by itself, and pmean would not divide (DESIGN).
             return jax.shard_map(counted, mesh=self.mesh, in_specs=specs, out_specs=out, check_vma=False)(*args)
 
@@ -449,6 +470,16 @@ class LaneProgram:
 
     def _lies(self, argument: Any) -> Any:
         return self._states_lie if isinstance(argument, TrialState) else PartitionSpec(LANE)
+
+    def _shared_lies(self, argument: Any) -> Any:
+        """How what all lanes share lies on the mesh: on every device, but for streamed examples."""
+        streamed = isinstance(argument, Examples) and argument.tick is not None
+        return self._examples_lie(argument) if streamed else PartitionSpec()
+
+    @staticmethod
+    def _examples_lie(examples: Examples) -> Examples:
+        lie: Any = jax.tree.map(lambda leaf: PartitionSpec(), examples)
+        return lie._replace(x=PartitionSpec(DATA), y=PartitionSpec(DATA))
 
     def _shardings(self, specs: Any) -> Any:
         of = lambda spec: NamedSharding(self.mesh, spec)  # noqa: E731

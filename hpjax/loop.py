@@ -165,7 +165,7 @@ class Loop:
         """Returns what is measured over a split with the current parameters: numbers, and tables; empty if the split is."""
         if self._splits[split][1] == 0:
             return {}, {}
-        measured = self.run.program.evaluate(self._states, self.run.examples, *self._splits[split])
+        measured = self._evaluated_on(split)
         numbers, tables = self._finished(measured, split)
         return {f"{split}/{name}": value for name, value in numbers.items()}, tables
 
@@ -177,10 +177,17 @@ class Loop:
         """Compiles what training needs, so that the clock does not count it: a chunk of no ticks changes nothing."""
         if self._states is None:
             self._states = self.run.init()
-        program, examples = self.run.program, self.run.examples
+        program, feed = self.run.program, self.run.feed
+        examples = self.run.examples if feed is None else feed.placeholder()
         self._states, _ = program.chunk(self._states, self.run.values, examples, 0)
-        measured = program.evaluate(self._states, examples, *self._splits["val"])
+        measured = self._evaluated_on("val")
         jax.block_until_ready((program.take(self._states, 0), measured, self._inspected()))
+
+    def _evaluated_on(self, split: str) -> dict[str, jax.Array]:
+        """Asks the device to measure a split."""
+        start, size = self._splits[split]
+        examples, start = self.run.held_out(split, start)
+        return self.run.program.evaluate(self._states, examples, start, size)
 
     def _inspected(self) -> Measured | None:
         """Asks the device to look inside, where that is wanted."""
@@ -198,11 +205,14 @@ class Loop:
         ends = [self.tick - self.tick % self._every(steps) + self._every(steps) for steps in due]
         target = min(*ends, self.end, self.tick + look)
         program, examples = self.run.program, self.run.examples
+        if self.run.feed is not None:
+            window = self.run.feed.at(self.tick)
+            examples, target = window.examples, min(target, window.end)
         self._states, report = program.chunk(self._states, self.run.values, examples, target - self.tick)
         self.tick = target
         evaluation = snapshot = None
         if self._is_due(target, self._lengths.eval_every):
-            evaluation = program.evaluate(self._states, examples, *self._splits["val"])
+            evaluation = self._evaluated_on("val")
             if self.run.observes and self._splits["val"][1] > 0:
                 self._states = program.observe(self._states, self.run.values, evaluation)
         if evaluation is not None or self._is_due(target, self._lengths.checkpoint_every) or self._shown(target):
@@ -237,6 +247,8 @@ class Loop:
         if self._is_due(boundary.tick, self._lengths.log_every):
             scalars = {logged: report[name] for name, logged in SCALARS.items()}
             scalars |= {f"optimizer/{name}": report[SCHEDULED[name]] for name in self.run.scheduled}
+            if self.run.feed is not None:
+                scalars |= self.run.feed.rates().scalars
             self._log.write(step, **shown, **scalars, **{"speed/examples_per_second": speed})
         view.update(step, report["loss"], report["last/learning_rate"], speed)
         if boundary.inspected is not None:

@@ -37,7 +37,7 @@ def preview(config: Config) -> list[str]:
         inert.check_warmup(config)
         config = resolve.resolve(config)
         standing = stand_in(config)
-        dataset = build.load(config) if standing is None else standing
+        dataset = build.load(config, streams=True) if standing is None else standing
         lengths, notes = resolve.lengths(config, dataset.splits["train"][1])
         devices.configure(team.neighbours)
         share = opening.share(team, config)
@@ -70,6 +70,8 @@ def stand_in(config: Config) -> Dataset | None:
 
 def _data(dataset: Dataset, read: bool) -> str:
     sizes = ", ".join(f"{size:,} for {split}" for split, (_, size) in dataset.splits.items())
+    if dataset.stream is not None:
+        return f"data: {dataset.name}, {sizes}; {_bytes(dataset.x.size)} streamed, held-out splits shared out over devices"
     size = dataset.x.nbytes + dataset.y.nbytes
     how = "read" if read else "by its published sizes, not read"
     return f"data: {dataset.name}, {sizes}; {_bytes(size)} on each device ({how})"

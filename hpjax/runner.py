@@ -55,7 +55,7 @@ def run(config: Config, *, leave_at_second: bool = False) -> Result:
 def _run(config: Config, team: Alone, leave_at_second: bool) -> Result:
     inert.check_warmup(config)
     config = resolve.resolve(config)
-    dataset = build.load(config)
+    dataset = build.load(config, streams=True)
     lengths, notes = resolve.lengths(config, dataset.splits["train"][1])
     lost = devices.configure(team.neighbours)
     share = opening.share(team, config)
@@ -81,6 +81,9 @@ def _run(config: Config, team: Alone, leave_at_second: bool) -> Result:
             measures = config.devices == "auto" and team.number == 1
             view.say("compiling, and measuring how many devices are fastest" if measures else "compiling")
             single = build.single_run(config, dataset, scalars, begin, share)
+            if single.feed is not None:
+                view.say(single.feed.described())
+                single.held_out("val", 0)
             if single.program.trial.is_shared_out:
                 view.say(_shared_out(single))
             _begin(folder, single, dataset.fingerprint(), view, share.processes)
@@ -107,6 +110,8 @@ def _train(
         log = opening.log(team, folder, config, record.get("sizes"))
         stack.callback(log.close)
         objective = build.objective(config)
+        if single.feed is not None:
+            stack.callback(single.feed.close)
         loop = Loop(single, lengths, objective, dataset.splits, log, checkpoints, team)
         if state is None:
             log.hyperparameters(_settings(config), [objective.name])
@@ -115,6 +120,8 @@ def _train(
             view.say(f"resumed at step {loop.step} of {lengths.train_steps}")
         with view:
             loop.train(interrupt, view)
+        if single.feed is not None:
+            view.say(single.feed.rates_of_all().verdict)
         if not loop.finished:
             folder.update_metadata(status="preempted", step=loop.step)
             view.say(f"preempted at step {loop.step} of {lengths.train_steps}; the same command goes on")

@@ -60,6 +60,11 @@ def names(config: Config) -> tuple[str, ...]:
     return tuple(name for flag, said in given if said is not None for name in text.names(flag, said))
 
 
+def observes(config: Config) -> bool:
+    """Returns whether a schedule of a config watches the evaluations."""
+    return any("plateau" in (getattr(config, flag) or "") for flag in ("schedule", "batch_size_schedule"))
+
+
 def plans(config: Config, own: dict[str, Any], clock: Clock, warmup: int) -> dict[str, tuple[Segment, ...]]:
     """Returns the segments of each quantity that is scheduled.
 

@@ -259,7 +259,12 @@ class Trial:
           measured: what `evaluate` gave for the validation split.
         """
         name, maximise = self.observed
-        return state._replace(plateau=schedules.observe(state.plateau, measured[name], maximise, values))
+        memory = schedules.observe(state.plateau, measured[name], maximise, values)
+        # A step that has not begun is of the batch size that follows from this evaluation.
+        time = state.tick // values["accumulation"]
+        accumulation = self._rates(time, time, values, memory).accumulation
+        accumulation = jnp.where(state.micro == 0, accumulation, state.accumulation)
+        return state._replace(plateau=memory, accumulation=accumulation)
 
     def evaluate(
         self, state: TrialState, examples: Examples, start: jax.Array, size: jax.Array, most: jax.Array | None = None
@@ -323,7 +328,10 @@ class Trial:
         share = self.micro_batch_size // self.data_shards
         offset = tick.astype(jnp.uint32) * jnp.uint32(self.micro_batch_size)
         position = offset + jnp.uint32(self._shard() * share) + jnp.arange(share, dtype=jnp.uint32)
-        return self.reader.gathered(values, examples, position)
+        if examples.tick is None:
+            return self.reader.gathered(values, examples, position)
+        row = (tick - examples.tick) * share + jnp.arange(share)
+        return self.reader.gathered(values, examples, position, row)
 
     def gradients(self, state: TrialState, values: Values, batch: Batch) -> tuple[Any, ...]:
         """Returns loss, metrics, collections and gradients of the micro-batch, averaged over the shards."""

@@ -124,6 +124,22 @@ def test_a_plateau_is_resumed(stalled: Path, tmp_path: Path, tick: int) -> None:
     runs.assert_same(tmp_path / "run", stalled)
 
 
+def test_a_plateau_grows_the_batch(tmp_path: Path) -> None:
+    """A step of 64 examples has 2 ticks, an evaluation comes every 10; what is left in the end are 6 ticks. Resumed too."""
+    grows = "plateau(gamma=2,plateau_patience=1,max_factor=4)"
+    settings = {**{name: STALLED[name] for name in ("learning_rate", "eval_every", "optimizer")}, "micro_batch_size": 32}
+    for folder in (tmp_path / "run", tmp_path / "again"):
+        config = runs.config(folder, **settings, batch_size_schedule=grows)
+        if folder.name == "again":
+            with runs.killed_before(60):
+                hpjax.run(config)
+        hpjax.run(config)
+    sizes = [line["optimizer/batch_size"] for line in runs.lines(folder) if "optimizer/batch_size" in line]
+    # Evaluations: 5 is the best, 10 and 15 are bad; after that 20 and 25.
+    assert sizes == [64, 64, 64, 128, 128, 256, 256, 192]
+    runs.assert_same(tmp_path / "again", tmp_path / "run")
+
+
 def test_what_is_scheduled_is_logged(tmp_path: Path) -> None:
     scheduled: dict[str, Any] = {
         "weight_decay": 0.1,

@@ -31,6 +31,7 @@ def settings(rng: np.random.Generator) -> dict[str, object]:
         "plateau_threshold_mode": str(rng.choice(["relative", "absolute"])),
         "plateau_cooldown": int(rng.integers(0, 5)),
         "min_factor": float(np.float32(rng.choice([0.0, 0.05]))),
+        "max_factor": float(np.float32(rng.uniform(0.5, 2))),
         "plateau_epsilon": float(np.float32(rng.choice([1e-8, 1e-3]))),
     }
 
@@ -90,6 +91,21 @@ def test_it_drops_when_the_count_exceeds_the_patience():
     np.testing.assert_array_equal(got, [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25])
 
 
+@pytest.mark.parametrize(
+    ("most", "expected"), [(64.0, [1, 1, 2, 2, 2, 2, 4, 4, 8, 8]), (3.0, [1, 1, 2, 2, 2, 2, 3, 3, 3, 3])]
+)
+def test_with_a_gamma_above_one_it_grows(most, expected):
+    """Patience 1, cooldown 0; by hand: 0.9 is the best, 1.0 twice is too much, 0.5 is better, then nothing is."""
+    metrics = np.array([0.9, 1.0, 1.0, 0.5, 0.4, 0.4, 0.5, 0.6, 0.4, np.nan], np.float32)
+    values = packed(f"plateau(plateau_patience=1,gamma=2,max_factor={most})")
+    np.testing.assert_array_equal(observed(metrics, values, False), expected)
+    # The same plateau of the batch size.
+    values = packed("constant", others={"batch_size": f"plateau(plateau_patience=1,gamma=2,max_factor={most})"})
+    np.testing.assert_array_equal(observed(metrics, values, False), expected)
+    got = schedules.factors(jnp.arange(4), values, 2.0)
+    np.testing.assert_array_equal(got, [1, 1, 1, 2])
+
+
 def test_only_nan_is_bad_from_the_start():
     got = observed(np.full(4, np.nan, np.float32), packed("plateau(plateau_patience=2,gamma=0.5)"), True)
     np.testing.assert_array_equal(got, [1, 1, 0.5, 0.5])
@@ -115,5 +131,9 @@ def test_the_factor_is_the_reduction_after_warmup_and_in_its_part_of_a_list():
 def test_refused():
     with pytest.raises(ConfigError, match=r"^schedule has 2 parts 'plateau'; expected one$"):
         packed("plateau:5, plateau")
-    with pytest.raises(ConfigError, match=r"^weight_decay_schedule has 'plateau', which is for the learning rate only"):
+    with pytest.raises(
+        ConfigError, match=r"^weight_decay_schedule has 'plateau', which is for the learning rate or the batch"
+    ):
         packed("cosine", others={"weight_decay": "plateau"})
+    with pytest.raises(ConfigError, match=r"^schedule and batch_size_schedule both have 'plateau'; expected it in one"):
+        packed("plateau", others={"batch_size": "plateau"})

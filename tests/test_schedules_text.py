@@ -120,8 +120,8 @@ def test_refused(given, message):
             "batch_size_schedule: schedule 'cosine' takes no 'x'; it takes: end_factor",
         ),
         (
-            {"batch_size_schedule": "plateau"},
-            "batch_size_schedule has 'plateau', which is for the learning rate only (--schedule)",
+            {"momentum_schedule": "plateau"},
+            "momentum_schedule has 'plateau', which is for the learning rate or the batch size",
         ),
         (
             {"warmup": 5, "warmup_shape": "exponential"},

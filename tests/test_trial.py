@@ -107,6 +107,26 @@ def test_the_leftover_of_the_run_is_an_update():
     assert [states[i].last.batch_size for i in (4, 8, 10)] == [8, 8, 4]
 
 
+def test_a_batch_grows_on_a_plateau():
+    """By hand: an evaluation every 4 ticks, none better than the first; twice as many ticks a step after each, 8 at most."""
+    one = Alone(
+        **{**LINEAR, "batch_size": 4, "micro_batch_size": 2, "train_steps": 12},
+        batch_size_schedule="plateau(gamma=2,plateau_patience=0,max_factor=4)",
+    )
+    observe = jax.jit(one.trial.observe)
+    state, ended, sizes = one.start, [], []
+    for tick in range(1, 25):
+        before, state = state, one.tick(state, one.values, one.examples)
+        if not np.array_equal(before.params["Dense_0"]["kernel"], state.params["Dense_0"]["kernel"]):
+            ended.append(tick)
+            sizes.append(int(state.last.batch_size))
+        if tick % 4 == 0:
+            state = observe(state, one.values, {one.trial.observed[0]: jnp.float32(1.0)})
+    # The evaluation at tick 8 acts on the step that begins there, that at 12 too; those at 16 and 20 find the highest.
+    assert (ended, sizes) == ([2, 4, 6, 8, 12, 20, 24], [4, 4, 4, 4, 8, 16, 8])
+    assert one.tick._cache_size() == observe._cache_size() == 1
+
+
 @pytest.mark.parametrize(("optimizer", "momentum"), [("momentum", "momentum"), ("adamw", "beta1")])
 def test_scheduled_decay_and_momentum_act(optimizer, momentum):
     steps = 6

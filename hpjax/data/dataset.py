@@ -2,13 +2,14 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from hpjax.data import checks
 from hpjax.data.folds import Folds
+from hpjax.data.pictures import Streamed
 from hpjax.data.scaling import Scale, scale_and_shift
 from hpjax.errors import ConfigError, DataError
 
@@ -43,6 +44,8 @@ class Dataset:
       target_shift: like `target_scale`.
       class_names: a name for each output, or none at all.
       own_folds: folds of the data's own, which `--folds` then means; None cuts the examples into equal parts.
+      stream: where the inputs are read from while a run goes on; None where they are in memory. `x` is then zeros that take
+        no memory, in the inputs' shape.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Dataset:
     target_shift: Scale = 0.0
     class_names: tuple[str, ...] = ()
     own_folds: Folds | None = None
+    stream: Streamed | None = None
 
     def folded(self, folds: int, fold: int) -> "Dataset":
         """Returns the data set with one of `folds` equal parts of training and validation examples as validation split.
@@ -114,11 +118,18 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """Returns a hash of the examples, targets, splits and task: equal for equal data."""
+        return self.stream.digest if self.stream is not None else self.hash_of([np.ascontiguousarray(self.x)])
+
+    def hash_of(self, inputs: Iterable[np.ndarray]) -> str:
+        """Returns `fingerprint` of a data set with these inputs, contiguous arrays that follow one another."""
         fields: list[Any] = [sorted(self.splits.items()), self.task, self.num_classes, self.window, self.class_names]
         # As float32: the last bits of a mean may differ between machines.
         fields += [np.asarray(value, np.float32).tolist() for value in (self.target_scale, self.target_shift)]
         digest = hashlib.blake2b(repr(fields).encode(), digest_size=16)
-        for array in (self.x, self.y, *(self.own_folds.arrays() if self.own_folds else ())):
+        digest.update(f"{self.x.dtype}{self.x.shape}".encode())
+        for part in inputs:
+            digest.update(part.data)
+        for array in (self.y, *(self.own_folds.arrays() if self.own_folds else ())):
             digest.update(f"{array.dtype}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()

@@ -19,7 +19,7 @@ Read = Callable[[], bytes]
 # 32 x 32 JPEGs took 0.70 s in one thread and 0.86 s in two (12,000 of them, 2 cores), for most of the work on one that
 # small is Python's own; on 500 x 400 two threads were 2.7 times as fast as one. Processes win 0.3 s on the small ones and
 # lose on the large ones, and a process that has started JAX is not safe to fork.
-_SMALL = 8192
+SMALL = 8192
 _CHUNK = 64
 _ORIENTATION = 0x0112
 
@@ -86,7 +86,7 @@ def decode_all(
     x: np.ndarray | None = None
     first = ""
     # On one worker too, so that there is one way to go.
-    workers = 1 if mean_bytes < _SMALL else min(os.cpu_count() or 1, 16)
+    workers = 1 if mean_bytes < SMALL else min(os.cpu_count() or 1, 16)
     with (
         warnings.catch_warnings(),
         ThreadPoolExecutor(workers) as pool,
@@ -103,7 +103,7 @@ def decode_all(
                 x, first = np.zeros((len(names), *result.shape), np.uint8), names[i]
             if result.shape != x.shape[1:]:
                 raise DataError(
-                    f"dataset 'image_folder': picture '{first}' is {_sides(x[0])}, '{names[i]}' {_sides(result)}; "
+                    f"dataset 'image_folder': picture '{first}' is {sides(x[0])}, '{names[i]}' {sides(result)}; "
                     "expected pictures of one size, or --image_size=PIXELS to make them so"
                 )
             x[places[i]] = result
@@ -123,7 +123,7 @@ def _in_order(pool: ThreadPoolExecutor, reads: Iterator[Read], size: int | None,
     """Yields each file's picture, or why there is none, with a few chunks of them under way."""
 
     def several(chunk: list[Read]) -> list[np.ndarray | str]:
-        return [_picture(read, size) for read in chunk]
+        return [picture(read, size) for read in chunk]
 
     under_way: collections.deque[Future[list[np.ndarray | str]]] = collections.deque()
     for chunk in _chunks(reads):
@@ -145,7 +145,8 @@ def _chunks(reads: Iterator[Read]) -> Iterator[list[Read]]:
         yield chunk
 
 
-def _picture(read: Read, size: int | None) -> np.ndarray | str:
+def picture(read: Read, size: int | None) -> np.ndarray | str:
+    """Returns a file's picture, see `decode`, or a few words that say why there is none."""
     try:
         return decode(read(), size)
     except MemoryError:
@@ -157,5 +158,6 @@ def _picture(read: Read, size: int | None) -> np.ndarray | str:
         return " ".join(str(error).split()) or type(error).__name__
 
 
-def _sides(image: np.ndarray) -> str:
+def sides(image: np.ndarray) -> str:
+    """Returns a picture's width and height for a message."""
     return f"{image.shape[1]} x {image.shape[0]}"

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import PIL
 
-from hpjax.data import cache, picture_files, splits
-from hpjax.data.dataset import SPLITS, Dataset, create
-from hpjax.data.decode import decode_all, some_of
-from hpjax.data.notes import say
+from hpjax.data import cache, labelled, picture_files
+from hpjax.data.dataset import Dataset, create
+from hpjax.data.decode import decode_all
 from hpjax.data.registry import DATASETS
-from hpjax.errors import ConfigError, DataError
+from hpjax.data.streamed_folder import identity, streamed, tell_bad, too_large
+from hpjax.errors import DataError
 
 _FORMAT = 1
 """To be raised when the same files give other arrays."""
@@ -49,11 +48,14 @@ def image_folder(
     validation_fraction: float | None = None,
     test_fraction: float | None = None,
     split_seed: int = 0,
+    stream: str = "auto",
+    input_workers: int | None = None,
 ) -> Dataset:
     """Returns pictures, x uint8 [examples, height, width, 3], each channel standardised; a class is a folder.
 
     What `decode.decode` says happens to each. The decoded arrays are kept in the cache folder until a file's name, size or
-    time of change, or the size of the pictures, differs.
+    time of change, or the size of the pictures, differs. Pictures that are streamed are decoded while a run needs them; all
+    are looked at once before, and what was found is kept there.
 
     Args:
       data_file: a folder, or a tar file (.tar, .tar.gz and others) of one, as named or in `data_dir`. In it lie
@@ -67,32 +69,22 @@ def image_folder(
       test_fraction: share of the training pictures held out for the test; None is 0.2 if there is neither a folder val nor
         test, else 0.
       split_seed: seed of the stratified split of those.
+      stream: 'on' streams the pictures from the disk, 'off' decodes all into memory, 'auto' streams those that would take
+        more than half of the memory that is left. The data set is the same.
+      input_workers: processes that decode streamed pictures, see `streaming.blocks`.
 
     Raises:
       ConfigError: a fraction of a split that has a folder, or one out of range.
       DataError: the data is missing or in no such order, pictures cannot be read, or they differ in size.
     """
     root = _find(data_file, data_dir)
-    found = _pictures(root, image_size, bad_files, cache.folder(cache_dir))
-    present = dict(zip(SPLITS, found.present.tolist(), strict=True))
+    listing = picture_files.scan(root)
     fractions = {"val": validation_fraction, "test": test_fraction}
-    for split, setting in (("val", "validation_fraction"), ("test", "test_fraction")):
-        if present[split] and fractions[split] is not None:
-            raise ConfigError(
-                f"{setting} is {fractions[split]}, but '{root}' has a folder {split}; expected it to be left out"
-            )
-    alone = not present["val"] and not present["test"]
-    defaults = {"val": 0.0 if present["val"] else 0.2, "test": 0.2 if alone else 0.0}
-    shares = {split: defaults[split] if share is None else share for split, share in fractions.items()}
-    ends = np.cumsum(found.sizes)[:-1]
-    x, y = (dict(zip(SPLITS, np.split(array, ends), strict=True)) for array in (found.x, found.y))
-    cut = splits.stratified(
-        y["train"], validation_fraction=shares["val"], test_fraction=shares["test"], split_seed=split_seed
-    )
-    parts = {
-        split: (x[split], y[split]) if split != "train" and present[split] else (x["train"][index], y["train"][index])
-        for split, index in zip(SPLITS, cut, strict=True)
-    }
+    folder = cache.folder(cache_dir)
+    if stream == "on" or (stream == "auto" and too_large(root, listing, image_size)):
+        return streamed(root, listing, image_size, fractions, split_seed, bad_files, folder, input_workers)
+    found = _pictures(root, listing, image_size, bad_files, folder)
+    parts = labelled.parts(root, found.x, found.y, found.sizes, found.present, fractions, split_seed)
     names = tuple(found.class_names.tolist())
     return create(
         "image_folder",
@@ -119,13 +111,11 @@ def _find(data_file: str | os.PathLike[str], data_dir: str | os.PathLike[str] | 
     )
 
 
-def _pictures(root: Path, image_size: int | None, bad_files: str, cache_folder: Path) -> _Pictures:
+def _pictures(
+    root: Path, listing: picture_files.Found, image_size: int | None, bad_files: str, cache_folder: Path
+) -> _Pictures:
     """Returns the decoded pictures, from the cache if they are there, and says or refuses what cannot be read."""
-    listing = picture_files.scan(root)
-    # Two archives may have the same name, size and time: the path is part of what they are called.
-    own = root.stat().st_mtime_ns if root.is_file() else 0
-    key = cache.key(_FORMAT, PIL.__version__, str(root.resolve()), own, *listing, image_size)
-    path = cache_folder / f"image_folder-{key}.npz"
+    path = cache_folder / f"image_folder-{cache.key(_FORMAT, *identity(root, listing), image_size)}.npz"
     arrays = cache.load(path)
     if arrays is not None and set(arrays) == set(_Pictures._fields):
         pictures = _Pictures(**arrays)
@@ -133,35 +123,17 @@ def _pictures(root: Path, image_size: int | None, bad_files: str, cache_folder: 
         pictures = _decoded(root, listing, image_size)
         cache.store(path, pictures._asdict())
     if len(pictures.bad):
-        bad = {name: reason for name, reason in pictures.bad.tolist()}
-        what = f"{len(bad)} of {len(listing.pictures)} pictures in '{root}' cannot be read: {some_of(bad)}"
-        if bad_files != "skip":
-            raise DataError(f"dataset 'image_folder': {what}; mend or remove them, or give --bad_files=skip")
-        say(f"skipped: {what}")
+        tell_bad(root, {name: reason for name, reason in pictures.bad.tolist()}, len(listing.pictures), bad_files)
     return pictures
 
 
 def _decoded(root: Path, listing: picture_files.Found, image_size: int | None) -> _Pictures:
-    arranged = picture_files.arrange(root, listing)
-    number = np.array([SPLITS.index(split) for split in arranged.splits])
-    order = sorted(range(len(number)), key=lambda i: (number[i], listing.pictures[i]))
-    places = np.argsort(order)
+    order = labelled.labelled(root, listing, {}).number
     mean_bytes = sum(listing.sizes) / len(listing.sizes)
     reads = picture_files.reads(root, listing)
-    x, bad = decode_all(listing.pictures, reads, places.tolist(), image_size, mean_bytes)
-    y, number = np.array(arranged.labels, np.int32)[order], number[order]
+    x, bad = decode_all(listing.pictures, reads, np.argsort(order).tolist(), image_size, mean_bytes)
+    found = labelled.labelled(root, listing, bad)
     if bad:
-        good = np.array([listing.pictures[i] not in bad for i in order])
-        x, y, number = x[good], y[good], number[good]
-        lost = sorted(set(range(len(arranged.class_names))) - set(y[number == 0].tolist()))
-        if lost:
-            where = f"of class '{arranged.class_names[lost[0]]}' in '{root}'"
-            raise DataError(f"dataset 'image_folder': no training picture {where} can be read: {some_of(bad)}")
-    return _Pictures(
-        x,
-        y,
-        np.bincount(number, minlength=3),
-        np.array([split in arranged.present for split in SPLITS]),
-        np.array(arranged.class_names),
-        np.array(list(bad.items()), np.str_).reshape(-1, 2),
-    )
+        x = x[[listing.pictures[i] not in bad for i in order]]
+    reasons = np.array(list(bad.items()), np.str_).reshape(-1, 2)
+    return _Pictures(x, found.y, found.sizes, found.present, found.class_names, reasons)

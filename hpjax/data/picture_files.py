@@ -30,12 +30,14 @@ class Found(NamedTuple):
       sizes: bytes of each.
       stamps: when each was last changed, nanoseconds.
       folders: paths of folders below it; not all, for an archive need not name them.
+      starts: where in a tar file that is not packed each begins, bytes; empty for a folder.
     """
 
     pictures: list[str]
     sizes: list[int]
     stamps: list[int]
     folders: list[str]
+    starts: list[int]
 
 
 class Arranged(NamedTuple):
@@ -163,7 +165,7 @@ def _scan_folder(root: Path) -> Found:
             if _is_picture(name):
                 found[(where / name).as_posix()] = _stat(Path(at) / name)
     sizes, stamps = ([one[i] for one in found.values()] for i in range(2))
-    return Found(list(found), sizes, stamps, folders)
+    return Found(list(found), sizes, stamps, folders, [])
 
 
 def _stat(path: Path) -> tuple[int, int]:
@@ -179,7 +181,7 @@ def _stat(path: Path) -> tuple[int, int]:
 
 
 def _scan_tar(root: Path) -> Found:
-    found = Found([], [], [], [])
+    found = Found([], [], [], [], [])
     try:
         with tarfile.open(root) as tar:
             for member in tar:
@@ -211,6 +213,7 @@ def _take(root: Path, member: tarfile.TarInfo, found: Found) -> None:
         found.pictures.append(path)
         found.sizes.append(member.size)
         found.stamps.append(int(member.mtime))
+        found.starts.append(member.offset_data)
 
 
 def _expect_end(tar: tarfile.TarFile) -> None:

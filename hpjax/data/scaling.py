@@ -23,9 +23,37 @@ def scale_and_shift(x: np.ndarray, per_channel: bool) -> tuple[Scale, Scale]:
     Raises:
       DataError: values too large, or too close to each other, for float32.
     """
+    if x.dtype == np.uint8:
+        return of_counts(counts(x, per_channel), per_channel and x.ndim > 1)
     axes = tuple(range(x.ndim - 1)) if per_channel and x.ndim > 1 else tuple(range(x.ndim))
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         return _of(x, axes)
+
+
+def counts(x: np.ndarray, per_channel: bool) -> np.ndarray:
+    """Returns how often each value of bytes comes, which may be added up part by part: int64 [channels or 1, 256].
+
+    Args:
+      x: uint8 [examples, ...].
+      per_channel: see `scale_and_shift`.
+    """
+    channels = x.shape[-1] if per_channel and x.ndim > 1 else 1
+    found = np.zeros((channels, 256), np.int64)
+    flat = x.reshape(-1, channels)
+    for start in range(0, len(flat), _BLOCK):
+        for channel in range(channels):
+            found[channel] += np.bincount(flat[start : start + _BLOCK, channel], minlength=256)
+    return found
+
+
+def of_counts(found: np.ndarray, per_channel: bool) -> tuple[Scale, Scale]:
+    """Returns what `scale_and_shift` does, of what `counts` gave: the same bits however the parts were cut."""
+    values, total = np.arange(256), found.sum(axis=1)
+    mean = (found * values).sum(axis=1) / total
+    deviation = np.sqrt((found * (values - mean[:, None]) ** 2).sum(axis=1) / total)
+    deviation = np.where((found > 0).sum(axis=1) == 1, 1.0, deviation)
+    scale, shift = (1.0 / deviation).tolist(), (-mean / deviation).tolist()
+    return (tuple(scale), tuple(shift)) if per_channel else (scale[0], shift[0])
 
 
 def _of(x: np.ndarray, axes: tuple[int, ...]) -> tuple[Scale, Scale]:

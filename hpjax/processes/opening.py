@@ -47,6 +47,8 @@ def check_alike(team: Alone, config: Config, dataset: Dataset, more: Mapping[str
     machine = devices.identity(1, 1, config.native)
     # Their number of cores changes nothing where devices share a batch.
     facts |= {name: str(value) for name, value in machine.items() if name not in ("cores", "width", "data_devices")}
+    # Whether data are streamed may be each machine's own decision, but it makes another program.
+    facts["stream"] = "on" if dataset.stream is not None else "off"
     difference = same(team, {**facts, **(more or {}), "the data's checksum": dataset.fingerprint()})
     if difference is not None:
         raise ConfigError(difference)

@@ -20,6 +20,9 @@ from hpjax.schedules.text import MOST_PARTS
 QUANTITIES = ("learning_rate", "weight_decay", "momentum", "batch_size")
 """What follows a schedule, in the order of `factors`."""
 
+OBSERVING = ("learning_rate", "batch_size")
+"""Those that may follow `plateau`: a trial remembers one."""
+
 INTS, FLOATS = "schedule_ints", "schedule_floats"
 """The table's two arrays: int32 and float32 [quantities, segments, columns]."""
 
@@ -39,7 +42,7 @@ def pack(plans: Mapping[str, Sequence[Segment]]) -> dict[str, np.ndarray]:
       settings of every segment, the last one repeated to a fixed number.
 
     Raises:
-      ConfigError: plateau for another quantity than the learning rate, or twice.
+      ConfigError: plateau for another quantity than the learning rate or the batch size, or twice.
     """
     extra = plugins(segment.name for segments in plans.values() for segment in segments)
     ints = np.zeros((len(QUANTITIES), _SEGMENTS, _SETTINGS + columns("int", "ints", plugins=extra)), np.int32)
@@ -48,8 +51,10 @@ def pack(plans: Mapping[str, Sequence[Segment]]) -> dict[str, np.ndarray]:
     for i, quantity in enumerate(QUANTITIES):
         segments = plans.get(quantity) or _ONE
         plateaus = sum(segment.name == "plateau" for segment in segments)
-        if plateaus and quantity != "learning_rate":
-            raise ConfigError(f"{quantity}_schedule has 'plateau', which is for the learning rate only (--schedule)")
+        if plateaus and quantity not in OBSERVING:
+            raise ConfigError(f"{quantity}_schedule has 'plateau', which is for the learning rate or the batch size")
+        if plateaus and quantity == "batch_size" and any(s.name == "plateau" for s in plans.get("learning_rate") or ()):
+            raise ConfigError("schedule and batch_size_schedule both have 'plateau'; expected it in one of them")
         if plateaus > 1:
             raise ConfigError(f"schedule has {plateaus} parts 'plateau'; expected one")
         for j, segment in enumerate(segments):
@@ -158,7 +163,8 @@ def observe(state: Plateau, metric: Scalar, maximise: bool, values: Mapping[str,
       maximise: whether a higher metric is better.
       values: what `pack` gave, by name.
     """
-    ints, floats = jnp.asarray(values[INTS])[0], jnp.asarray(values[FLOATS])[0]
+    rows = np.array([QUANTITIES.index(quantity) for quantity in OBSERVING])
+    ints, floats = (jnp.concatenate([jnp.asarray(values[name])[row] for row in rows]) for name in (INTS, FLOATS))
     is_plateau = ints[:, _KIND] == kinds().index("plateau")
     row = jnp.argmax(is_plateau)
     new = plateau.observed(

@@ -34,6 +34,15 @@ class DataSettings:
         None, "what to do about pictures that cannot be read: refuse or skip", choice("refuse", "skip")
     )
     cache_dir: str | None = setting(None, "folder of decoded pictures (default: hpjax in the user's cache folder)")
+    stream: str | None = setting(
+        None,
+        "pictures decoded from the disk while a single run needs them: on, off (all in memory), or auto (by size)",
+        choice("auto", "on", "off"),
+        main=True,
+    )
+    input_workers: int | None = setting(
+        None, "processes that decode streamed pictures; 0: threads (default: by the number of cores)", AT_LEAST_0
+    )
     augment: tuple[str, ...] = setting(
         (), "augmentations of training images, in order (flip,crop,cutout) or none", main=True
     )

@@ -28,6 +28,7 @@ class ScheduleSettings:
     start_factor: float | None = setting(None, "where a schedule starts, as a factor of the peak", NOT_NEGATIVE)
     end_factor: float | None = setting(None, "where a schedule ends, as a factor of the peak", NOT_NEGATIVE)
     min_factor: float | None = setting(None, "the lowest that plateau goes, as a factor of the peak", NOT_NEGATIVE)
+    max_factor: float | None = setting(None, "the highest that plateau goes where gamma is above 1, likewise", POSITIVE)
     gamma: float | None = setting(None, "what a drop, or decay_steps of exponential, multiplies by", POSITIVE)
     step_size: Length | None = setting(None, "length between two drops of the step schedule")
     milestones: tuple[Length, ...] | None = setting(None, "when the multistep schedule drops: 30%,60%,80%")

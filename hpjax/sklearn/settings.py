@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hpjax import flags
+from hpjax import flags, scheduling
 from hpjax.config import FIELDS, Config
 from hpjax.errors import ConfigError, did_you_mean
 from hpjax.settings.data import DataSettings
@@ -85,7 +85,7 @@ def _begin(config: Config | Mapping[str, Any] | str | os.PathLike[str] | None) -
 
 def watched(config: Config) -> bool:
     """Returns whether something watches a trial's evaluations while it trains."""
-    return config.early_stopping_patience is not None or "plateau" in config.schedule
+    return config.early_stopping_patience is not None or scheduling.observes(config)
 
 
 def measured(config: Config) -> dict[str, Any]:

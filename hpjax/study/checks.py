@@ -23,6 +23,8 @@ def check(config: Config) -> None:
         value = getattr(config, name)
         if value != FIELDS[name].default:
             raise ConfigError(f"{name} is {to_text(name, value)}, but {instead}")
+    if config.stream == "on":
+        raise ConfigError("stream is on, but a study's lanes share data that lie in memory: expected auto or off")
 
 
 def check_alone(config: Config, what: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from hpjax import build, packing
+from hpjax import build, packing, scheduling
 from hpjax.batch import Examples
 from hpjax.lanes import LaneProgram
 from hpjax.study.plan import Plan
@@ -219,7 +219,7 @@ class Group:
         parked: dict[int, int] = {}
         if self._validation(0)[1] > 0:
             measured = self.evaluate()
-            if any(slot is not None and "plateau" in slot.plan.config.schedule for slot in self.slots):
+            if any(slot is not None and scheduling.observes(slot.plan.config) for slot in self.slots):
                 self.states = self.program.observe(self.states, self._values, measured)
         results = self.program.results(self.states)
         seen = []
