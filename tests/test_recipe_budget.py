@@ -172,8 +172,8 @@ def test_each_setting_has_a_trial_for_each_seed_and_fold():
 def test_what_was_chosen_takes_along_what_follows_from_it():
     given = Config(dataset="iris", model="logistic", batch_size=16, train_steps="100", seed=3)
     findings = {
-        "lr": Finding("lr", settings={"learning_rate": "0.1"}),
-        "coarse": Finding("coarse", settings={"batch_size": "8"}),
+        "lr": Finding("lr", (), settings={"learning_rate": "0.1"}),
+        "coarse": Finding("coarse", (), settings={"batch_size": "8"}),
     }
     found = chosen(given, findings)
     assert (found.learning_rate, found.batch_size, found.micro_batch_size) == (0.1, 8, 8)
