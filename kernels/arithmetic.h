@@ -1,5 +1,5 @@
-// Products and convolutions by what is quickest here: float32 by vectors or by tiles, operands rounded to bfloat16 by tiles or
-// by vectors of rounded copies.
+// Products and convolutions by what is quickest here: float32 by vectors or by the AMX unit, operands rounded to bfloat16 by tiles
+// or by vectors of rounded copies.
 #pragma once
 #include "simd/conv.h"
 #include "simd/matmul.h"
@@ -8,14 +8,16 @@
 #include "amx/conv.h"
 #include "amx/conv_gradient.h"
 #include "amx/matmul.h"
-#include "amx/triples.h"
 #else
 #include "simd/rounded.h"
+#endif
+#ifdef HPJAX_UNIT
+#include "amx/triples.h"
 #endif
 
 namespace hpjax::HPJAX_ISA {
 
-#ifdef HPJAX_TILES
+#ifdef HPJAX_UNIT
 static bool by_triples(const Matmul& m) { return fills_tiles(m.rows, m.columns, m.depth) && ByTriples::product(m); }
 static bool by_triples(const PerceptronForward& p) { return ByTriples::fit(p) && perceptron_forward<ByTriples>(p); }
 static bool by_triples(const PerceptronBackward& p) { return ByTriples::fit(p) && perceptron_backward<ByTriples>(p); }

@@ -3,8 +3,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
-#ifdef HPJAX_AMX
+#ifdef HPJAX_X86
 #include <cpuid.h>
+#endif
+#ifdef HPJAX_AMX
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -22,11 +24,23 @@ HPJAX_DECLARE(generic)
 HPJAX_DECLARE(avx2)
 HPJAX_DECLARE(avx512)
 #endif
+#ifdef HPJAX_AVX512_BF16
+HPJAX_DECLARE(avx512_bf16)
+#endif
 #ifdef HPJAX_AMX
 HPJAX_DECLARE(amx)
 #endif
 
 namespace {
+
+#ifdef HPJAX_X86
+// Whether the processor adds up pairs of bfloat16 products (AVX512_BF16).
+bool adds_pairs() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned AVX512_BF16 = 1u << 5;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & AVX512_BF16) != 0;
+}
+#endif
 
 #ifdef HPJAX_AMX
 // Whether the processor has tiles of bfloat16, and the kernel lets this process use them: Linux wants to be asked once.
@@ -35,16 +49,15 @@ bool tiles_allowed() {
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
   constexpr unsigned AMX_BF16 = 1u << 22, AMX_TILE = 1u << 24;
   if ((d & AMX_BF16) == 0 || (d & AMX_TILE) == 0) return false;
-  constexpr unsigned AVX512_BF16 = 1u << 5;
-  if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || (a & AVX512_BF16) == 0) return false;
+  if (!adds_pairs()) return false;
   constexpr long ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18;
   return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 #endif
 
 struct Found {
-  const Operators* operators[4] = {};
-  const char* names[5] = {};
+  const Operators* operators[5] = {};
+  const char* names[6] = {};
   int count = 0;
 
   void add(const Operators& one) {
@@ -59,6 +72,9 @@ struct Found {
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
 #ifdef HPJAX_AMX
     if (avx512 && tiles_allowed()) add(amx::OPERATORS);
+#endif
+#ifdef HPJAX_AVX512_BF16
+    if (avx512 && adds_pairs()) add(avx512_bf16::OPERATORS);
 #endif
     if (avx512) add(avx512::OPERATORS);
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) add(avx2::OPERATORS);

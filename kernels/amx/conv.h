@@ -98,7 +98,7 @@ static Placed place_products(const Half* picture, const Places& p, const Runs& r
   const int64_t stride = across * TILE, panel = runs.count * steps * pairs * 64;
   float* sums = direct ? y : scratch(PICTURE, grid.count * TILE * stride);
   const Shapes shapes(TILE, pairs);
-  const Walk walk{runs.offsets, runs.count, steps, 4 * pairs, 64 * pairs};
+  const Walk walk{runs.offsets, runs.count, steps, pairs, 4 * pairs, 64 * pairs};
   const int64_t most = across > 1 ? 2 : 4, width = across > 1 ? 2 : 1;
   for (int64_t tile = 0; tile < grid.count; tile += most) {
     const int64_t down = smaller(most, grid.count - tile);

@@ -154,7 +154,7 @@ static void gradient_of_kernel_bf16(const ConvBackward& c) {
       put_cotangent(c, g, stride, planes.pitch, right + i * places / 2 * stride);
       planes.put(c, c.x + (n + i) * c.height * c.width * c.channels, left + i * all);
     }
-    const Walk walk{offsets, pictures, steps, 4 * pairs, 4 * pairs * stride};
+    const Walk walk{offsets, pictures, steps, pairs, 4 * pairs, 4 * pairs * stride};
     for (int64_t k = 0; k < c.taps_down * deep; k += most * TILE) {
       const int64_t down = smaller(most, (c.taps_down * deep - k) / TILE);
       const char* lefts[4];

@@ -34,7 +34,7 @@ static void matmul_bf16(const Matmul& m) {
   }
   const Shapes shapes(TILE, TILE);
   const int64_t none = 0;
-  const Walk walk{&none, 1, steps, TILE_BYTES, TILE_BYTES};
+  const Walk walk{&none, 1, steps, TILE, TILE_BYTES, TILE_BYTES};
   const bool plain = !m.bias && !m.before && m.activation == NONE;
   alignas(64) float sums[4 * TILE * TILE];
   for (int64_t i = 0; i < m.rows; i += most * TILE) {
