@@ -328,7 +328,7 @@ def test_nan_at_a_known_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ba
     place = jnp.arange(bad_step * 64 + 40, bad_step * 64 + 41, dtype=jnp.uint32)
     x[int(example_index(place, dataset.splits["train"][1], jnp.uint32(0))[0]), 4, 4] = np.nan
     poisoned = dataclasses.replace(dataset, x=x)
-    monkeypatch.setattr(build, "load", lambda config: poisoned)
+    monkeypatch.setattr(build, "load", lambda config, streams: poisoned)
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_LOOKS", looks)
     result = hpjax.run(runs.config(tmp_path / "run", micro_batch_size=32))
     assert result.status == "diverged"
@@ -389,7 +389,7 @@ def test_no_evaluation_has_a_value(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     x = dataset.x.astype(np.float32)
     x[dataset.splits["val"][0]] = np.nan
     poisoned = dataclasses.replace(dataset, x=x)
-    monkeypatch.setattr(build, "load", lambda config: poisoned)
+    monkeypatch.setattr(build, "load", lambda config, streams: poisoned)
     result = hpjax.run(runs.config(tmp_path / "run", objective="val/loss:min"))
     assert result.status == "done"
     assert math.isnan(result.objective)
