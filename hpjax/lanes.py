@@ -445,7 +445,11 @@ class LaneProgram:
         given: Any = {"donate_argnums": 0 if donate else (), "out_shardings": self._shardings(out)}
         if self.mesh.devices.flat[0].platform == "cpu":
             # XLA splits a program's code into 32 parts for threads: they cost more than they gain where there are few.
-            given["compiler_options"] = {"xla_cpu_parallel_codegen_split_count": max(1, min(32, cores() // 2))}
+            options = {"xla_cpu_parallel_codegen_split_count": max(1, min(32, cores() // 2))}
+            # What runs once a trial is not worth the time that its optimisation takes.
+            given["compiler_options"] = options | (
+                {"xla_backend_optimization_level": 1} if name in ("init", "refill") else {}
+            )
         return jax.jit(sharded, **given)
 
     def _told(self, name: str, result: Any) -> Any:

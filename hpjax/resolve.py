@@ -1,5 +1,6 @@
 """From the settings a person gave to the settings that run: names found, defaults filled in, lengths in steps."""
 
+import functools
 import math
 import os
 from collections.abc import Mapping
@@ -200,13 +201,10 @@ def traced(config: Config, length: Lengths) -> dict[str, Any]:
     }
     owned = own(config)
     for part in TRACED_PARTS:
-        registry = PARTS[part]
-        for name in dict.fromkeys((*registry.names(), *chosen(config, part))):
-            defaults = registry.settings(name)
-            for setting in registry.traced(name):
-                if setting not in values:
-                    given = getattr(config, setting) if setting in FIELDS else owned.get(setting)
-                    values[setting] = _scalar(setting, defaults[setting] if given is None else given)
+        for setting, default in _of_names(_traced_defaults, config, part):
+            if setting not in values:
+                given = getattr(config, setting) if setting in FIELDS else owned.get(setting)
+                values[setting] = _scalar(setting, default if given is None else given)
     for setting in ALWAYS_TRACED:
         values.setdefault(setting, np.float32(getattr(config, setting) or 0.0))
     values["first_accumulation"] = values["accumulation"]
@@ -250,11 +248,9 @@ def _part_settings(config: Config) -> dict[str, Any]:
     everywhere = {setting for used in users.values() for setting in used}
     for part, registry in PARTS.items():
         used = users[part]
-        names = (*registry.names(), *chosen(config, part))
-        known = {setting for name in names for setting in registry.settings(name) if setting in FIELDS}
         owner = f"{part} '{','.join(chosen(config, part)) or 'none'}'"
         # What may not be None has a value in every run, whichever part it is for.
-        for setting in sorted(filter(optional, known)):
+        for setting in _of_names(_optional, config, part):
             value = getattr(config, setting)
             if setting not in everywhere and value is not None:
                 users_of_it = [name for name in registry.names() if setting in registry.settings(name)]
@@ -265,6 +261,29 @@ def _part_settings(config: Config) -> dict[str, Any]:
             if setting in used and value is None and not _may_stay_open(config, part, setting):
                 filled.setdefault(setting, _default(setting, used[setting], owner))
     return filled
+
+
+def _of_names(ask: Any, config: Config, part: str) -> Any:
+    """Returns what `ask` (part, names) says of all names of one kind of part, those that a config imports included.
+
+    A study asks once a trial: what it said of names that are ours is remembered.
+    """
+    names = tuple(dict.fromkeys((*PARTS[part].names(), *chosen(config, part))))
+    return (ask.__wrapped__ if any(":" in name for name in names) else ask)(part, names)
+
+
+@functools.cache
+def _optional(part: str, names: tuple[str, ...]) -> list[str]:
+    """Returns the flags among the settings of parts that may be None, sorted."""
+    known = {setting for name in names for setting in PARTS[part].settings(name) if setting in FIELDS}
+    return sorted(filter(optional, known))
+
+
+@functools.cache
+def _traced_defaults(part: str, names: tuple[str, ...]) -> list[tuple[str, Any]]:
+    """Returns the traced settings of parts, with their defaults."""
+    registry = PARTS[part]
+    return [(setting, registry.settings(name)[setting]) for name in names for setting in registry.traced(name)]
 
 
 def _may_stay_open(config: Config, part: str, setting: str) -> bool:

@@ -85,7 +85,7 @@ def gathered(program, shared):
     """The shapes of what the compiled chunk gathers out of the data set."""
     values = program.put_values([shared.values()] * 4)
     states = program.init(values, shared.examples)
-    text = str(jax.make_jaxpr(lambda *args: program.chunk(*args, np.int32(4)))(states, values, shared.examples))
+    text = str(program._chunk.trace(states, values, np.full(4, 4, np.int32), shared.examples).jaxpr)
     shapes = {tuple(map(int, found.split(","))) for found in re.findall(r":\w+\[([\d,]+)\] = gather", text)}
     of_one = shared.dataset.x.shape[1:]
     return {shape for shape in shapes if shape[-len(of_one) :] == of_one}
