@@ -27,6 +27,10 @@ SAVE_SHARE = 0.01
 """Seconds to the first checkpoint and, later, from one to the next; more where one takes a larger share of them."""
 
 
+COLLECT_AFTER = 50_000
+"""New objects after which Python collects garbage while a study runs."""
+
+
 ENOUGH = "enough"
 """What a callback returns to end a study where it is: its trials that have not come to their end count as stopped."""
 
@@ -119,16 +123,22 @@ def train(
 
 @contextlib.contextmanager
 def _preparing(draws: bool) -> Iterator[None]:
-    """Loads meanwhile what draws pictures, and keeps Python's garbage collector from what is loaded when a study begins."""
+    """Loads meanwhile what draws pictures, and keeps Python's garbage collector from what is loaded when a study begins.
+
+    It comes after `COLLECT_AFTER` new objects, not 700: programs that are traced make many that stay.
+    """
     mine = gc.get_freeze_count() == 0
     if mine:
         gc.freeze()
+    thresholds = gc.get_threshold()
+    gc.set_threshold(max(thresholds[0], COLLECT_AFTER) if thresholds[0] else 0, *thresholds[1:])
     loading = Thread(target=pictures.prepare if draws else lambda: None)
     loading.start()
     try:
         yield
     finally:
         loading.join()
+        gc.set_threshold(*thresholds)
         if mine:
             gc.unfreeze()
 
