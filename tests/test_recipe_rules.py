@@ -93,9 +93,18 @@ def test_a_lucky_point_is_told_from_a_region(rng):
     lucky = [0.99, 0.6, 0.6, *rng.uniform(0.4, 0.6, 20)]
     (note,) = diagnosis.of_study(records(lucky), objective)
     assert note.verdict == "warning" and "of 23 trials" in note.evidence
+    (note,) = diagnosis.of_study(records(lucky), objective, noise=0.5)
+    assert note.verdict == "ok"
     (note,) = diagnosis.of_study(records(rng.uniform(0.9, 0.99, 40)), objective)
     assert note.verdict == "ok"
     assert not list(diagnosis.of_study(records([0.5] * 3), objective))
+
+
+def test_noise_is_what_seeds_of_a_setting_differ_by(rng):
+    values = rng.normal(size=(50, 40)) * 0.3 + rng.normal(size=(50, 1)) * 10
+    of_seeds = [TrialRecord(0, i, {}, (), "done", objective=float(v)) for i, row in enumerate(values) for v in row]
+    assert diagnosis.seed_noise(of_seeds) == pytest.approx(0.3, rel=0.1)
+    assert diagnosis.seed_noise(of_seeds[:1]) == 0
 
 
 def test_the_best_of_n_is_that_of_drawing_again(rng):

@@ -3,7 +3,7 @@
 import math
 
 from hpjax.recipe.context import Context
-from hpjax.recipe.diagnosis import curves_of, diagnose, of_study
+from hpjax.recipe.diagnosis import curves_of, diagnose, of_study, seed_noise
 from hpjax.recipe.finding import Finding, Note
 from hpjax.recipe.search import load
 from hpjax.study.records import TrialRecord
@@ -31,7 +31,7 @@ def curves(context: Context, name: str, chance: float) -> Finding:
         notes += [Note(note.rule, note.verdict, f"trial {record.number}: {note.evidence}", note.remedy) for note in found]
     searched = next((step for step in ("refine", "coarse") if (context.path / step).exists()), None)
     if searched is not None:
-        notes += of_study(load(context, searched).records, objective)
+        notes += of_study(load(context, searched).records, objective, seed_noise(study.records))
     notes = notes or [Note("curves", "ok", "no trial came to its end")]
     return Finding("curves", tuple(notes), tables={"curves": _table(done or list(study.records))})
 

@@ -116,8 +116,24 @@ def diagnose(curves: Curves) -> Iterator[Note]:
         yield Note("curves", "ok", f"training loss {curves.train[0]:.3g} to {curves.train[-1]:.3g}; nothing to remark")
 
 
-def of_study(records: Sequence[TrialRecord], objective: Objective) -> Iterator[Note]:
-    """Yields what a study as a whole says: whether the best of it is a lucky point."""
+def seed_noise(records: Sequence[TrialRecord]) -> float:
+    """Returns the standard deviation of the objective between trials of a setting, pooled; 0 where each setting has one."""
+    of_setting: dict[int, list[float]] = {}
+    for record in records:
+        if math.isfinite(record.objective):
+            of_setting.setdefault(record.setting, []).append(record.objective)
+    variances = [float(np.var(values, ddof=1)) for values in of_setting.values() if len(values) > 1]
+    return math.sqrt(sum(variances) / len(variances)) if variances else 0.0
+
+
+def of_study(records: Sequence[TrialRecord], objective: Objective, noise: float = 0.0) -> Iterator[Note]:
+    """Yields what a study as a whole says: whether the best of it is a lucky point.
+
+    Args:
+      records: its trials.
+      objective: what was to be best.
+      noise: by how much the objective differs between seeds (`seed_noise`): what is less is no matter of luck.
+    """
     values = [objective.score(record.objective) for record in records if math.isfinite(record.objective)]
     if len(values) < 2 * LEAST:
         return
@@ -125,7 +141,7 @@ def of_study(records: Sequence[TrialRecord], objective: Objective) -> Iterator[N
     spread = scores[0] - np.median(scores)
     near = f"{int(np.sum(scores >= scores[0] - 0.1 * spread))} of {len(values)} trials lie near the best"
     again = expected_best(scores)
-    if scores[0] - again > LUCKY * spread:
+    if scores[0] - again > max(LUCKY * spread, noise):
         best, other = (value if objective.maximise else -value for value in (scores[0], again))
         seen = f"{near}: as many trials drawn from these again have a best of {other:.4g} on average, not {best:.4g}"
         yield Note("good_region", "warning", seen, "more trials, or a narrower --vary around the best")
