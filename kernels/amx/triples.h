@@ -242,17 +242,17 @@ struct ByTriples {
   static bool fit(const Perceptron& p) {
     return fills_tiles(p.rows, p.hidden, p.inputs) && fills_tiles(p.rows, p.outputs, p.hidden);
   }
-  static bool pack(const float* b, bool transposed, int64_t depth, int64_t columns, int place) {
-    char* to = tiles(place, triples_bytes(columns, depth));
+  static const void* pack(const float* b, bool transposed, int64_t depth, int64_t columns, int place) {
+    char *packed = tiles(place, triples_bytes(columns, depth)), *to = packed;
     for (int64_t from = 0; from < depth; from += TRIPLE_DEPTH) {
       const int64_t size = smaller(TRIPLE_DEPTH, depth - from);
-      if (!pack_right(b, transposed, depth, columns, from, size, to)) return false;
+      if (!pack_right(b, transposed, depth, columns, from, size, to)) return nullptr;
       to += triples_bytes(columns, size);
     }
-    return true;
+    return packed;
   }
-  static bool product(const Matmul& m, int place) {
-    const char* right = tiles(place, triples_bytes(m.columns, m.depth));
+  static bool product(const Matmul& m, const void* packed) {
+    const char* right = static_cast<const char*>(packed);
     for (int64_t from = 0; from < m.depth; from += TRIPLE_DEPTH) {
       const int64_t size = smaller(TRIPLE_DEPTH, m.depth - from);
       if (!triple_block(m, from, size, right)) return false;
