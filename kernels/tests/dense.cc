@@ -1,6 +1,8 @@
 // Products of matrices and the cotangents of what went into activations, against double loops.
 #include <cmath>
 
+#include <algorithm>
+
 #include "../operators.h"
 #include "testing.h"
 
@@ -34,13 +36,14 @@ static Case matmul(Random& random) {
   double squares = 0;
   for (int64_t i = 0; i < rows; ++i)
     for (int64_t j = 0; j < columns; ++j) {
-      double total = biased ? bias[j] : 0;
-      squares += total * total;
+      // A sum is rounded at every step, by the size of what it has come to there: that may be more than its terms' norm.
+      double total = biased ? bias[j] : 0, terms = total * total, largest = terms;
       for (int64_t k = 0; k < depth; ++k) {
         const double term = left[static_cast<size_t>(across_a ? k * rows + i : i * depth + k)] *
                             right[static_cast<size_t>(across_b ? j * depth + k : k * columns + j)];
-        total += term, squares += term * term;
+        total += term, terms += term * term, largest = std::max(largest, total * total);
       }
+      squares += std::max(terms, largest);
       sums.push_back(total), values.push_back(activated(activation, total));
     }
   // No activation is steeper than 1.13.
