@@ -8,6 +8,7 @@ import pytest
 from hpjax import build, resolve
 from hpjax.config import Config
 from hpjax.data import Dataset
+from hpjax.recipe import batch
 from hpjax.recipe.context import Clock, Context, first_fold
 from hpjax.recipe.data_checks import data_notes
 from hpjax.recipe.diagnosis import curves_of, diagnose
@@ -60,6 +61,14 @@ def test_of_folds_the_first_is_looked_at(rng):
     rest = folded.y[start + size : folded.splits["test"][0]]
     np.testing.assert_array_equal(apart.part("train")[1], rest)
     assert first_fold(folded, None) is folded
+
+
+@pytest.mark.parametrize("size", [batch.SMALLEST, batch.LARGEST])
+def test_every_batch_size_is_timed(monkeypatch, size):
+    """A run without an end has fewer than 2^31 examples in large batches, too."""
+    monkeypatch.setattr(batch, "SECONDS", 0.01)
+    config = BASE.replace(dataset="synthetic", examples=6000, model="logistic", hidden_sizes=None, test_fraction=0.0)
+    assert batch._rate(context(config), size) > 0
 
 
 @pytest.mark.parametrize("seed", range(5))

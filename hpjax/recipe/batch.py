@@ -106,7 +106,8 @@ def _sizes(own: int, most: int) -> list[int]:
 def _rate(context: Context, size: int) -> float:
     """Returns examples a second of one trial on each device, all at once."""
     lanes = len(jax.devices())
-    config = plain(context.config, 10**6, batch_size=size, micro_batch_size=size, log_every="1000steps", learning_rate=1e-6)
+    steps = min(10**6, 2**30 // size)
+    config = plain(context.config, steps, batch_size=size, micro_batch_size=size, log_every="1000steps", learning_rate=1e-6)
     bench = Bench(config, context.dataset, lanes)
     states, values = bench.init([config] * lanes)
     ticks = 1
