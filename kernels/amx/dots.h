@@ -62,11 +62,4 @@ static void products(const char* const* left, int64_t left_stride, const char* c
     }
 }
 
-typedef void (*Products)(const char* const*, int64_t, const char* const*, int64_t, const Walk&, float* const*, int64_t, bool);
-// By rows and columns of tiles: [rows - 1][columns - 1].
-static const Products PRODUCTS[4][2] = {{products<1, 1>, products<1, 2>},
-                                        {products<2, 1>, products<2, 2>},
-                                        {products<3, 1>, products<3, 1>},
-                                        {products<4, 1>, products<4, 1>}};
-
 }  // namespace hpjax::HPJAX_ISA

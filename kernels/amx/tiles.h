@@ -70,3 +70,14 @@ static void put_tiles(const float* from, int64_t stride, int64_t others, int64_t
 #else
 #include "dots.h"
 #endif
+
+namespace hpjax::HPJAX_ISA {
+
+typedef void (*Products)(const char* const*, int64_t, const char* const*, int64_t, const Walk&, float* const*, int64_t, bool);
+// By rows and columns of tiles: [rows - 1][columns - 1].
+static const Products PRODUCTS[4][2] = {{products<1, 1>, products<1, 2>},
+                                        {products<2, 1>, products<2, 2>},
+                                        {products<3, 1>, products<3, 1>},
+                                        {products<4, 1>, products<4, 1>}};
+
+}  // namespace hpjax::HPJAX_ISA

@@ -1,7 +1,6 @@
 // Products of matrices and the cotangents of what went into activations, against double loops.
-#include <cmath>
-
 #include <algorithm>
+#include <cmath>
 
 #include "../operators.h"
 #include "testing.h"
