@@ -130,6 +130,7 @@ TEXT_TEXT = "expected a text of one line, no space at its ends"
         ("batch_size", "1.5", "batch_size is '1.5'; expected a whole number"),
         ("batch_size", math.inf, "batch_size is inf; expected a whole number"),
         ("batch_size", math.nan, "batch_size is nan; expected a whole number"),
+        ("input_workers", 1000, "input_workers is 1000; expected a whole number in [0, 256]"),
         ("seed", -1, "seed is -1; expected a whole number in [0, 2^32)"),
         ("seed", 2**32, "seed is 4294967296; expected a whole number in [0, 2^32)"),
         ("hidden_sizes", 16, f"hidden_sizes is 16; {SIZES_TEXT}"),

@@ -2,7 +2,21 @@
 
 import dataclasses
 
-from hpjax.settings.fields import AT_LEAST_0, AT_LEAST_1, AT_LEAST_2, FRACTION, NOT_NEGATIVE, SEED, SHARE, choice, setting
+from hpjax.settings.fields import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    AT_LEAST_2,
+    FRACTION,
+    NOT_NEGATIVE,
+    SEED,
+    SHARE,
+    Domain,
+    choice,
+    setting,
+)
+
+WORKERS: Domain = (lambda v: 0 <= v <= 256, "a whole number in [0, 256]")
+"""Each is a process: a number that was meant for something else would fill the memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +55,7 @@ class DataSettings:
         main=True,
     )
     input_workers: int | None = setting(
-        None, "processes that decode streamed pictures; 0: threads (default: by the number of cores)", AT_LEAST_0
+        None, "processes that decode streamed pictures; 0: threads (default: by the number of cores)", WORKERS
     )
     augment: tuple[str, ...] = setting(
         (), "augmentations of training images, in order (flip,crop,cutout) or none", main=True
