@@ -9,17 +9,11 @@ import numpy as np
 from hpjax import build, devices, inert, processes, resolve, zero
 from hpjax.build import SingleRun
 from hpjax.config import Config
-from hpjax.data import Dataset, splits
+from hpjax.data import Dataset
+from hpjax.data.standing import stand_in
 from hpjax.processes import Alone, opening
 from hpjax.resolve import Lengths, static_settings
 
-PUBLISHED: dict[str, tuple[int, int, tuple[int, ...], int]] = {
-    "mnist": (60_000, 10_000, (28, 28, 1), 10),
-    "fashion_mnist": (60_000, 10_000, (28, 28, 1), 10),
-    "cifar10": (50_000, 10_000, (32, 32, 3), 10),
-    "cifar100": (50_000, 10_000, (32, 32, 3), 100),
-}
-"""Data sets by name: examples for training (with validation) and test, shape of one, classes."""
 SECONDS = 1.0
 """For how long ticks are timed."""
 
@@ -36,8 +30,8 @@ def preview(config: Config) -> list[str]:
     with processes.joined(config) as team:
         inert.check_warmup(config)
         config = resolve.resolve(config)
-        standing = stand_in(config)
-        dataset = build.load(config, streams=True) if standing is None else standing
+        standing = stand_in(config.dataset, static_settings(config, "dataset"))
+        dataset = build.load(config, None if standing is None else standing.dataset, streams=True)
         lengths, notes = resolve.lengths(config, dataset.splits["train"][1])
         devices.configure(team.neighbours)
         share = opening.share(team, config)
@@ -45,36 +39,20 @@ def preview(config: Config) -> list[str]:
         build.check_parts(config, dataset, scalars)
         single = build.single_run(config, dataset, scalars, None, share)
         return [
-            _data(dataset, standing is None),
+            _data(dataset, "read" if standing is None else standing.known),
             *_layout(single, dataset, share),
             *_measured(single, dataset, lengths, scalars, team),
             *notes,
         ]
 
 
-def stand_in(config: Config) -> Dataset | None:
-    """Returns a data set of zeros in the published sizes of a resolved config's, or None where they are not known."""
-    if config.dataset not in PUBLISHED:
-        return None
-    settings = static_settings(config, "dataset")
-    training, test, shape, classes = PUBLISHED[config.dataset]
-    if settings.get("cifar_labels") == "coarse":
-        classes = 20
-    train, val, _ = splits.sizes(training, validation_fraction=settings["validation_fraction"])
-    starts = {"train": (0, train), "val": (train, val), "test": (training, test)}
-    # One zero seen from everywhere: it takes no memory before it lies on a device.
-    x = np.broadcast_to(np.zeros((), np.uint8), (training + test, *shape))
-    scale, shift = ((1 / 64,) * 3, (-2.0,) * 3) if shape[-1] == 3 else (1 / 64, -2.0)
-    return Dataset(config.dataset, x, np.zeros(training + test, np.int32), starts, classes, scale=scale, shift=shift)
-
-
-def _data(dataset: Dataset, read: bool) -> str:
+def _data(dataset: Dataset, known: str) -> str:
     sizes = ", ".join(f"{size:,} for {split}" for split, (_, size) in dataset.splits.items())
     if dataset.stream is not None:
-        return f"data: {dataset.name}, {sizes}; {_bytes(dataset.x.size)} streamed, held-out splits shared out over devices"
-    size = dataset.x.nbytes + dataset.y.nbytes
-    how = "read" if read else "by its published sizes, not read"
-    return f"data: {dataset.name}, {sizes}; {_bytes(size)} on each device ({how})"
+        where = f"{_bytes(dataset.x.size)} streamed, held-out splits shared out over devices"
+    else:
+        where = f"{_bytes(dataset.x.nbytes + dataset.y.nbytes)} on each device"
+    return f"data: {dataset.name}, {sizes}; {where} ({known})"
 
 
 def _layout(single: SingleRun, dataset: Dataset, share: devices.Share) -> list[str]:
@@ -100,7 +78,7 @@ def _layout(single: SingleRun, dataset: Dataset, share: devices.Share) -> list[s
 
 def _measured(single: SingleRun, dataset: Dataset, lengths: Lengths, scalars: dict[str, Any], team: Alone) -> list[str]:
     """Returns lines about memory, by the compiler, and time, by ticks on zeros."""
-    program, examples = single.program, single.examples
+    config, program, examples = single.config, single.program, single.examples
     accumulation = int(scalars["accumulation"])
     values = program.put_values([resolve.endless(scalars)] * program.layout.lanes)
     states = single.init()
@@ -120,12 +98,20 @@ def _measured(single: SingleRun, dataset: Dataset, lengths: Lengths, scalars: di
     ticks = team.agreed(max(1, round(SECONDS / max(seconds(2) / 2, 1e-6))), "ticks")
     a_tick = seconds(ticks) / ticks
     looks = lengths.train_steps // lengths.eval_every + (lengths.train_steps % lengths.eval_every > 0)
-    evaluating = 0.0
-    if dataset.splits["val"][1]:
-        for _ in range(2):
-            start = time.perf_counter()
-            jax.block_until_ready(program.evaluate(states, examples, *dataset.splits["val"]))
-            evaluating = time.perf_counter() - start
+    evaluating, (first, examples_of_val) = 0.0, dataset.splits["val"]
+
+    def evaluated(number: int) -> float:
+        start = time.perf_counter()
+        jax.block_until_ready(program.evaluate(states, examples, first, number))
+        return time.perf_counter() - start
+
+    if examples_of_val:
+        # So many batches as take about a second stand for all of a large split.
+        size = min(config.eval_batch_size, examples_of_val)
+        evaluated(size)
+        batches = max(1, round(SECONDS / max(evaluated(size), 1e-6)))
+        number = team.agreed(min(batches * size, examples_of_val), "examples")
+        evaluating = evaluated(number) * examples_of_val / number
     batch = accumulation * program.trial.micro_batch_size
     total = lengths.train_steps * accumulation * a_tick + looks * evaluating
     found = []

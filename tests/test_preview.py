@@ -9,7 +9,9 @@ import pytest
 import hpjax
 from hpjax import build, resolve, train
 from hpjax.config import Config
-from hpjax.preview import PUBLISHED, preview, stand_in
+from hpjax.data.standing import PUBLISHED, stand_in
+from hpjax.preview import preview
+from hpjax.resolve import static_settings
 
 
 def test_it_says_what_the_run_would_be(tmp_path, monkeypatch, capsys):
@@ -47,8 +49,10 @@ def test_data_whose_size_is_known_is_not_read(tmp_path):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_sizes_are_those_of_the_files(name):
     config = resolve.resolve(Config(dataset=name, model="logistic"))
-    standing = stand_in(config)
-    assert standing is not None and standing.x.strides == (0,) * standing.x.ndim
+    found = stand_in(name, static_settings(config, "dataset"))
+    assert found is not None
+    standing = found.dataset
+    assert standing.x.strides == (0,) * standing.x.ndim
     try:
         real = build.load(config)
     except hpjax.HpjaxError as error:
@@ -66,3 +70,31 @@ def test_bad_input_is_what_it_is_for_the_run(capsys):
 def test_from_python_it_is_a_function_of_its_own():
     with pytest.raises(hpjax.HpjaxError, match=r"dry_run is true; expected hpjax.preview.preview\(config\)"):
         hpjax.run(Config(dry_run=True))
+
+
+IMAGENET = {"dataset": "image_folder", "data_file": "imagenet", "model": "cnn", "channels": (2,), "devices": "2"}
+
+
+def test_imagenet_needs_no_folder(tmp_path):
+    settings = {**IMAGENET, "data_dir": str(tmp_path), "image_size": 16, "stream": "on", "eval_batch_size": 2000}
+    said = "\n".join(preview(Config(**settings, train_steps="2epochs", batch_size=256, dry_run=True)))
+    assert "data: image_folder, 1,281,167 for train, 50,000 for val, 0 for test; 1.02 GB streamed" in said
+    assert "by ImageNet's published sizes, not read" in said
+    assert f"steps: {1281167 / 256:,.4g} an epoch, {-(-2 * 1281167 // 256):,} in all" in said
+    with pytest.raises(hpjax.HpjaxError, match="no folder or tar file"):
+        preview(Config(**{**settings, "data_file": "photos"}, dry_run=True))
+
+
+@pytest.mark.parametrize("stream", ["on", "off", "auto"])
+def test_pictures_are_counted_and_not_opened(tmp_path, stream):
+    for number in range(40):
+        path = tmp_path / "imagenet" / ("train", "val")[number % 4 == 0] / "ab"[number % 3 == 0] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"no picture")
+    settings = {**IMAGENET, "data_dir": str(tmp_path), "image_size": 16, "stream": stream}
+    said = "\n".join(preview(Config(**settings, train_steps="3", batch_size=8, dry_run=True)))
+    assert "data: image_folder, 30 for train, 10 for val, 0 for test" in said
+    assert ("streamed" in said) == (stream == "on")
+    assert "its files counted, none read" in said
+    with pytest.raises(hpjax.HpjaxError, match="none of 40 pictures can be read"):
+        preview(Config(**{**settings, "image_size": None}, train_steps="3", batch_size=8, dry_run=True))

@@ -77,7 +77,7 @@ def image_folder(
       ConfigError: a fraction of a split that has a folder, or one out of range.
       DataError: the data is missing or in no such order, pictures cannot be read, or they differ in size.
     """
-    root = _find(data_file, data_dir)
+    root = find(data_file, data_dir)
     listing = picture_files.scan(root)
     fractions = {"val": validation_fraction, "test": test_fraction}
     folder = cache.folder(cache_dir)
@@ -97,7 +97,12 @@ def image_folder(
     )
 
 
-def _find(data_file: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None) -> Path:
+def find(data_file: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None) -> Path:
+    """Returns where a folder or tar file of pictures lies; arguments as in `image_folder`.
+
+    Raises:
+      DataError: it is nowhere.
+    """
     data_dir = data_dir or os.environ.get("HPJAX_DATA_DIR")
     given = Path(data_file).expanduser()
     tried = list(dict.fromkeys(Path(os.path.abspath(path)) for path in (given, Path(data_dir or "").expanduser() / given)))

@@ -40,7 +40,7 @@ class Pictures:
         self.names = np.array([os.fsencode(path) for path in found.pictures])
         self._starts = np.array(found.starts, np.int64)
         self._sizes = np.array(found.sizes, np.int64)
-        self.mean_bytes = float(self._sizes.mean())
+        self.mean_bytes = float(self._sizes.mean()) if len(self) else 0.0
         self._file: int | None = None
         if root.is_file() and _packed(root):
             raise DataError(
