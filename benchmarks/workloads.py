@@ -28,7 +28,8 @@ def digits_hpjax(threads: int, bf16: bool = False) -> dict[str, float]:
     from hpjax import build, devices, resolve
     from hpjax.batch import Examples
     from hpjax.config import Config
-    from hpjax.lanes import LaneProgram, Layout
+    from hpjax.lanes import LaneProgram
+    from hpjax.placement import Layout
 
     devices.configure()
     base = Config(optimizer="adamw", schedule="cosine", train_steps=str(TRIAL_STEPS), test_fraction=0.0)
@@ -304,7 +305,8 @@ def _hpjax(lanes: int, dataset: Any, bf16: bool, at_once: int = 20, **settings: 
     from hpjax import build, devices, resolve
     from hpjax.batch import Examples
     from hpjax.config import Config
-    from hpjax.lanes import LaneProgram, Layout
+    from hpjax.lanes import LaneProgram
+    from hpjax.placement import Layout
 
     devices.configure()
     config = resolve.resolve(Config(train_steps="1000000", schedule="constant", compute_dtype=DTYPES[bf16], **settings))

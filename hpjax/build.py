@@ -18,13 +18,15 @@ from hpjax.errors import ConfigError
 from hpjax.feed import Feed, HeldOut
 from hpjax.initial import Initial
 from hpjax.initial import load as load_initial
-from hpjax.lanes import LaneProgram, Layout
+from hpjax.lanes import LaneProgram
 from hpjax.losses import LOSSES
 from hpjax.models import MODELS
 from hpjax.objective import Objective
+from hpjax.placement import Layout
 from hpjax.registry import REQUIRED
 from hpjax.resolve import static_settings
-from hpjax.trial import Trial, TrialState, Values
+from hpjax.state import TrialState, Values
+from hpjax.trial import Trial
 
 
 def load(config: Config, dataset: Dataset | None = None, streams: bool = False) -> Dataset:

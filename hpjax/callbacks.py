@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from hpjax.registry import Registry
-from hpjax.trial import TrialState
+from hpjax.state import TrialState
 
 
 @dataclasses.dataclass(frozen=True)

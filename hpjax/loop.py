@@ -23,8 +23,8 @@ from hpjax.processes.team import ALONE, Alone
 from hpjax.progress import ProgressView
 from hpjax.resolve import Lengths
 from hpjax.saver import Saver
+from hpjax.state import NO_METRICS, RUNNING, TrialState
 from hpjax.stopping import EarlyStopping
-from hpjax.trial import NO_METRICS, RUNNING, TrialState
 
 SECONDS_BETWEEN_LOOKS = 1.0
 """A chunk is cut so that the host looks this often; where it is cut does not change a bit."""

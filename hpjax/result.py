@@ -12,7 +12,7 @@ from hpjax.config import Config
 from hpjax.logs import RunLog
 from hpjax.loop import Loop
 from hpjax.runfolder import RunFolder
-from hpjax.trial import TrialState
+from hpjax.state import TrialState
 
 Evaluated = Callable[[TrialState], Any]
 

@@ -9,7 +9,8 @@ from hpjax.config import Config
 from hpjax.data import Dataset
 from hpjax.errors import ConfigError, RunFolderError, did_you_mean
 from hpjax.runfolder import CHECKPOINTS, FLAGS, JOURNAL, read_metadata
-from hpjax.trial import Trial, TrialState
+from hpjax.state import TrialState
+from hpjax.trial import Trial
 
 
 class Saved(NamedTuple):

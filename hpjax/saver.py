@@ -10,7 +10,7 @@ from hpjax.checkpoints import Checkpoints
 from hpjax.errors import HpjaxError, RunFolderError
 from hpjax.logs import RunLog
 from hpjax.objective import Evaluation, Objective
-from hpjax.trial import TrialState
+from hpjax.state import TrialState
 
 
 class Saver:

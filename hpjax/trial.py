@@ -9,109 +9,32 @@ a schedule makes the batch another size.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
 from jax import lax
 
-from hpjax import everywhere, metrics, optimizers, schedules, zero
+from hpjax import everywhere, metrics, optimizers, schedules
 from hpjax.batch import Batch, Examples, Read, Reader
 from hpjax.data.order import GENERATOR
 from hpjax.evaluation import Measure
 from hpjax.losses import LOSSES, weights
 from hpjax.metrics import METRICS
 from hpjax.models import NEVER, Training
-from hpjax.schedules import Plateau
-
-Values = Mapping[str, jax.Array]
-"""A trial's traced values by name: its hyperparameters, seeds, lengths and schedules (`resolve.traced` makes them)."""
-
-RUNNING = -1
-"""`TrialState.diverged_at` of a trial whose loss has been finite so far."""
+from hpjax.state import CLIPPED, FOREVER, RUNNING, Last, TrialState, Values
+from hpjax.updates import Updates
 
 
-CLIPPED = "clipped"
-"""Name of the share of steps whose gradient was clipped, among the means of a log window; only where clipping is on."""
-
-NO_METRICS = ("loss", CLIPPED)
-"""Means of a log window that no metric gives."""
-
-FOREVER = 2**31 - 1
-"""A tick that no trial comes to."""
-
-
-class Last(NamedTuple):
-    """What the logs tell of the last step, float32 scalars.
-
-    Attributes:
-      learning_rate: as scheduled.
-      weight_decay: as scheduled.
-      momentum: as scheduled; 0 of an optimizer without.
-      batch_size: examples, as scheduled.
-      gradient: global L2 norm before clipping, at the last step of the log window.
-      parameters: likewise, after the step.
-      update: likewise.
-    """
-
-    learning_rate: jax.Array
-    weight_decay: jax.Array
-    momentum: jax.Array
-    batch_size: jax.Array
-    gradient: jax.Array
-    parameters: jax.Array
-    update: jax.Array
-
-
-class TrialState(NamedTuple):
-    """All that a trial carries from tick to tick; a pytree of arrays.
-
-    Attributes:
-      tick: int32, ticks done.
-      micro: int32, ticks of the step under way.
-      accumulation: int32, ticks that the step under way takes.
-      params: the model's parameters.
-      collections: the model's other variables (batch statistics), empty for most.
-      optimizer: the optimizer's state.
-      average: exponential moving average of the parameters; None without.
-      gradients: sum of this step's micro-batch gradients so far.
-      plateau: what a plateau schedule remembers.
-      window: float32 sums of loss and metrics over the ticks since the last log boundary, by name, their `count`, and where
-        clipping is on the ticks of steps that were clipped.
-      last: see `Last`.
-      diverged_at: int32, the step whose loss was not finite, or `RUNNING`.
-    """
-
-    tick: jax.Array
-    micro: jax.Array
-    accumulation: jax.Array
-    params: Any
-    collections: Any
-    optimizer: Any
-    average: Any
-    gradients: Any
-    plateau: Plateau
-    window: dict[str, jax.Array]
-    last: Last
-    diverged_at: jax.Array
-
-
-@dataclasses.dataclass(frozen=True)
-class Trial:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trial(Updates):
     """The static part of a trial.
 
-    Attributes:
+    Attributes, beside those of its steps:
       model: a Linen module called as `model(x, training)`.
       reader: how examples are read.
-      optimizer: a name in `OPTIMIZERS`.
-      optimizer_settings: its static settings.
-      common: which of the settings that all optimizers have are part of the program; None: all.
-      rules: what is decayed, frozen and scaled, by parameter path.
-      schedules: the schedules that are plug-ins, see `schedules.plugins`.
       sam: whether gradients are those of sharpness-aware minimisation.
-      ema: whether parameters are averaged.
       dropout: whether activations are dropped; where not, no random number and no product is part of the program.
       stochastic_depth: likewise, residual branches.
       loss: a name in `LOSSES`.
@@ -119,42 +42,28 @@ class Trial:
       metrics: names in `METRICS` that are measured at evaluations; those that are means are also logged while training.
       masked: whether some targets are masked.
       observed: the measure that a plateau schedule watches, and whether more is better.
-      micro_batch_size: examples a tick, over all shards.
       eval_batch_size: examples of one evaluation batch, over all shards.
       capacity: examples of the largest split.
       share_batches: whether all trials of a program have one order of the data.
-      data_shards: devices that share one micro-batch.
-      data_axis: name of the mapped axis those devices form; None where nothing is mapped.
       ghost_batch_norm: whether batch norm's statistics are those of each shard's part of a micro-batch.
-      shard_optimizer_state: whether each shard keeps a part of the optimizer's state, see `zero`.
       native: whether operators run by the native kernels where they can.
       compute_dtype: in what dense layers and convolutions multiply, see `ops.precision`.
     """
 
     model: nn.Module
     reader: Reader
-    optimizer: str
     loss: str
     metrics: tuple[str, ...]
-    micro_batch_size: int
     eval_batch_size: int
     capacity: int
-    optimizer_settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     loss_settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    common: tuple[str, ...] | None = None
-    rules: optimizers.Rules | None = None
-    schedules: tuple[str, ...] = ()
     sam: bool = False
-    ema: bool = False
     dropout: bool = True
     stochastic_depth: bool = True
     masked: bool = False
     observed: tuple[str, bool] = ("loss", False)
     share_batches: bool = False
-    data_shards: int = 1
-    data_axis: str | None = "data"
     ghost_batch_norm: bool = False
-    shard_optimizer_state: bool = False
     native: bool = False
     compute_dtype: str = "float32"
 
@@ -164,19 +73,9 @@ class Trial:
         return ("loss", *filter(metrics.is_mean, self.metrics))
 
     @property
-    def limits(self) -> tuple[str, ...]:
-        """The settings that clip gradients and are part of the program."""
-        return tuple(name for name in optimizers.clipping.LIMITS if name in (self.common or ()))
-
-    @property
     def reported(self) -> tuple[str, ...]:
         """The means of a log window: what is `logged`, and with clipping the share of steps that were clipped."""
         return (*self.logged, *((CLIPPED,) if self.limits else ()))
-
-    @property
-    def is_shared_out(self) -> bool:
-        """Whether a state's optimizer holds this shard's part of every array, and not the whole arrays."""
-        return self.shard_optimizer_state and self.data_axis is not None and self.data_shards > 1
 
     def init(self, values: Values, examples: Examples) -> TrialState:
         """Returns the state before the first tick: parameters drawn from `values['seed']`, everything else zero."""
@@ -184,21 +83,17 @@ class Trial:
         x, _ = self.reader.read(examples, jnp.zeros(1, jnp.int32))
         variables = _replaced(dict(self.model.init(key, x)), examples.initial or {})
         params = variables.pop("params")
-        reduction = schedules.init()
         nothing = jnp.float32(0.0)
-        # Not as scheduled: no optimizer's first state depends on its rates, and the schedules are slow to compile.
-        rates = _Rates(values["learning_rate"], values["weight_decay"], nothing, values["first_accumulation"])
-        optimizer = self._transformation(rates, values).init(params)
         return TrialState(
             tick=jnp.int32(0),
             micro=jnp.int32(0),
-            accumulation=rates.accumulation,
+            accumulation=values["first_accumulation"],
             params=params,
             collections=variables,
-            optimizer=self._shared_out(optimizer),
+            optimizer=self.first(values, params),
             average=params if self.ema else None,
             gradients=jax.tree.map(jnp.zeros_like, params),
-            plateau=reduction,
+            plateau=schedules.init(),
             window={name: nothing for name in (*self.reported, "count")},
             last=Last(*[nothing] * 7),
             diverged_at=jnp.int32(RUNNING),
@@ -206,7 +101,7 @@ class Trial:
 
     def active(self, state: TrialState, values: Values, stop: jax.Array | int = FOREVER) -> jax.Array:
         """Returns whether the trial has ticks left before the tick `stop`: a bool scalar."""
-        return (state.tick < jnp.minimum(self._end(values), stop)) & (state.diverged_at == RUNNING)
+        return (state.tick < jnp.minimum(self.end(values), stop)) & (state.diverged_at == RUNNING)
 
     def tick(self, state: TrialState, values: Values, examples: Examples, stop: jax.Array | int = FOREVER) -> TrialState:
         """Trains on one micro-batch; a trial that is not active stays as it is.
@@ -247,7 +142,7 @@ class Trial:
             diverged_at=jnp.where(active & ~finite, state.tick // values["accumulation"], state.diverged_at),
         )
         # What is left at the end of a run whose batch has grown is an update too.
-        complete = (state.micro >= state.accumulation) | (state.tick >= self._end(values))
+        complete = (state.micro >= state.accumulation) | (state.tick >= self.end(values))
         return lax.cond(keep & complete, lambda: self.update(state, values), lambda: state)
 
     def observe(self, state: TrialState, values: Values, measured: Mapping[str, jax.Array]) -> TrialState:
@@ -262,7 +157,7 @@ class Trial:
         memory = schedules.observe(state.plateau, measured[name], maximise, values)
         # A step that has not begun is of the batch size that follows from this evaluation.
         time = state.tick // values["accumulation"]
-        accumulation = self._rates(time, time, values, memory).accumulation
+        accumulation = self.rates(time, time, values, memory).accumulation
         accumulation = jnp.where(state.micro == 0, accumulation, state.accumulation)
         return state._replace(plateau=memory, accumulation=accumulation)
 
@@ -371,97 +266,6 @@ class Trial:
         settings = {**{name: values[name] for name in LOSSES.traced(self.loss)}, **self.loss_settings}
         return lambda outputs, y: LOSSES.get(self.loss)(outputs, y, **settings)
 
-    def update(self, state: TrialState, values: Values) -> TrialState:
-        """Applies the optimizer to the mean of the accumulated gradients, and says how large the next step is."""
-        base = values["accumulation"]
-        began, next_time = (state.tick - state.micro) // base, state.tick // base
-        rates = self._rates(began, next_time, values, state.plateau)
-        log_every = values["log_every"]
-        at_boundary = (next_time // log_every != began // log_every) | (state.tick >= self._end(values))
-        share = 1.0 / state.micro.astype(jnp.float32)
-        window = state.window
-        if self.limits:
-            bites = optimizers.clipping.bites(
-                [g * share for g in jax.tree.leaves(state.gradients)], {name: values[name] for name in self.limits}
-            )
-            # A step that began in the window before counts with what it has in this one.
-            ticks = jnp.minimum(state.micro.astype(jnp.float32), window["count"] - window[CLIPPED])
-            window = {**window, CLIPPED: window[CLIPPED] + bites * ticks}
-        params, optimizer, norms = self._step(rates, values, share, state)
-        average = optimizers.ema.update(state.average, params, values["ema_decay"]) if self.ema else None
-        last = lax.cond(at_boundary, norms, lambda: tuple(state.last[4:]))
-        return state._replace(
-            micro=jnp.int32(0),
-            accumulation=rates.accumulation,
-            params=params,
-            optimizer=optimizer,
-            average=average,
-            window=window,
-            last=Last(*rates[:3], self._examples(state.micro), *last),
-        )
-
-    def _rates(self, time: jax.Array, next_time: jax.Array, values: Values, memory: Plateau) -> "_Rates":
-        """Returns what is scheduled: rates of the step that began at `time`, and the ticks of the next one."""
-        times = jnp.stack([time, time, time, next_time])
-        factors = schedules.factors(times, values, memory.reduction, self.schedules)
-        momentum = optimizers.momentum_setting(self.optimizer)
-        ticks = jnp.round(values["accumulation"].astype(jnp.float32) * factors[3]).astype(jnp.int32)
-        return _Rates(
-            values["learning_rate"] * factors[0],
-            values["weight_decay"] * factors[1],
-            (values[momentum] if momentum else jnp.float32(0.0)) * factors[2],
-            jnp.maximum(ticks, 1),
-        )
-
-    def _step(
-        self, rates: "_Rates", values: Values, share: jax.Array, state: TrialState
-    ) -> tuple[Any, Any, Callable[[], tuple[jax.Array, ...]]]:
-        """Returns parameters and optimizer state after a step, and what gives the norms that `Last` has."""
-        if not self.is_shared_out:
-            return self._step_on(rates, values, share, state)
-
-        def apply(gradients: Any, params: Any, optimizer: Any) -> tuple[Any, Any, Callable[[], tuple[jax.Array, ...]]]:
-            these = state._replace(gradients=gradients, params=params, optimizer=optimizer)
-            return self._step_on(rates, values, share, these)
-
-        whole = jax.eval_shape(self._transformation(rates, values).init, state.params)
-        alone = zero.elementwise(self.optimizer, self.optimizer_settings, self.common)
-        arrays = (state.gradients, state.params, state.optimizer)
-        return zero.step(apply, *arrays, whole, self.data_axis, self.data_shards, alone)  # type: ignore[arg-type]
-
-    def _step_on(
-        self, rates: "_Rates", values: Values, share: jax.Array, state: TrialState
-    ) -> tuple[Any, Any, Callable[[], tuple[jax.Array, ...]]]:
-        """`_step` of whole arrays, or of the same part of each."""
-        # What is rounded at random: by the trial's seed and the tick that ends the step.
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(values["seed"], impl=GENERATOR), 2), state.tick)
-        if optimizers.fused.available(self.optimizer, self.optimizer_settings, jax.tree.leaves(state.params)):
-            settings = self._settings(rates, values)
-            step = optimizers.fused.step(
-                *(self.optimizer, rates.learning_rate, settings, self.rules),
-                *(share, state.gradients, state.optimizer, state.params, key),
-            )
-            return step.params, step.state, lambda: step.norms
-        gradients = jax.tree.map(lambda g: g * share, state.gradients)
-        transformation = self._transformation(rates, values, key)
-        updates, optimizer = transformation.update(gradients, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return params, optimizer, lambda: tuple(optax.tree.norm(tree) for tree in (gradients, params, updates))
-
-    def _transformation(self, rates: "_Rates", values: Values, key: jax.Array | None = None) -> optax.GradientTransformation:
-        settings, static = self._settings(rates, values), self.optimizer_settings
-        return optimizers.transformation(self.optimizer, rates.learning_rate, settings, static, self.rules, key)
-
-    def _settings(self, rates: "_Rates", values: Values) -> dict[str, Any]:
-        """Returns the optimizer's traced settings, those that are scheduled as they are in this step."""
-        momentum = optimizers.momentum_setting(self.optimizer)
-        scheduled = {"weight_decay": rates.weight_decay, **({momentum: rates.momentum} if momentum else {})}
-        return {
-            name: value
-            for name, value in {**values, **scheduled}.items()
-            if self.common is None or name in self.common or not optimizers.OPTIMIZERS.is_common(self.optimizer, name)
-        }
-
     def _mean_over(self, y: jax.Array) -> Callable[[jax.Array], jax.Array]:
         """Returns the mean over the items of the whole micro-batch; masked ones do not count."""
         if not self.masked:
@@ -477,32 +281,11 @@ class Trial:
         frozen = optimizers.frozen(self.rules, params)
         return jax.tree.map(lambda stop, leaf: lax.stop_gradient(leaf) if stop else leaf, frozen, params)
 
-    def _shared_out(self, optimizer: Any) -> Any:
-        if not self.is_shared_out or self.data_axis is None:
-            return optimizer
-        return zero.part(optimizer, self.data_axis, self.data_shards)
-
     def _over_shards(self, tree: Any) -> Any:
         return tree if self.data_axis is None else everywhere.mean(tree, self.data_axis)
 
     def _shard(self) -> jax.Array | int:
         return 0 if self.data_axis is None else lax.axis_index(self.data_axis)
-
-    def _examples(self, ticks: jax.Array) -> jax.Array:
-        return (ticks * self.micro_batch_size).astype(jnp.float32)
-
-    @staticmethod
-    def _end(values: Values) -> jax.Array:
-        return values["train_steps"] * values["accumulation"]
-
-
-class _Rates(NamedTuple):
-    """Scheduled values: float32 scalars, and the int32 ticks of the next step."""
-
-    learning_rate: jax.Array
-    weight_decay: jax.Array
-    momentum: jax.Array
-    accumulation: jax.Array
 
 
 def _select(condition: jax.Array, new: Any, old: Any) -> Any:

@@ -13,8 +13,10 @@ from hpjax.batch import Examples
 from hpjax.checkpoints import Checkpoints
 from hpjax.config import Config
 from hpjax.data import Dataset, create, task
-from hpjax.lanes import LaneProgram, Layout
-from hpjax.trial import Trial, TrialState
+from hpjax.lanes import LaneProgram
+from hpjax.placement import Layout
+from hpjax.state import TrialState
+from hpjax.trial import Trial
 
 TICKS = 8
 GRADIENT_BOUND = 2e-6

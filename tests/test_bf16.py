@@ -15,8 +15,9 @@ from hpjax import build, resolve
 from hpjax.batch import Examples
 from hpjax.config import Config
 from hpjax.errors import ConfigError
-from hpjax.lanes import LaneProgram, Layout
+from hpjax.lanes import LaneProgram
 from hpjax.ops import conv, dense, native, native_dense, precision
+from hpjax.placement import Layout
 from hpjax.settings.fields import choices
 
 if native.missing() is not None and not os.environ.get("HPJAX_REQUIRE_NATIVE"):

@@ -8,7 +8,8 @@ import hpjax
 from hpjax import build, resolve
 from hpjax.batch import Examples
 from hpjax.config import Config
-from hpjax.lanes import LaneProgram, Layout
+from hpjax.lanes import LaneProgram
+from hpjax.placement import Layout
 
 TICKS = 12
 MODELS = {"mlp": {"hidden_sizes": (16, 16)}, "cnn": {"channels": (4,), "hidden_sizes": (16,)}}

@@ -16,7 +16,8 @@ from hpjax.inspection.histograms import Histogram, histogram
 from hpjax.inspection.layers import activations, by_path
 from hpjax.inspection.measure import on_host
 from hpjax.inspection.settings import INSPECTIONS, Inspections
-from hpjax.lanes import LaneProgram, Layout
+from hpjax.lanes import LaneProgram
+from hpjax.placement import Layout
 
 ASKED = Inspections(tuple(INSPECTIONS), examples=50, iterations=24, values=3)
 """More examples than an evaluation batch, and no multiple of it."""

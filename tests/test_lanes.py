@@ -4,12 +4,13 @@ import jax
 import numpy as np
 import pytest
 
-from hpjax import build, lanes, resolve
+from hpjax import build, moves, resolve
 from hpjax.batch import Examples
 from hpjax.config import Config
 from hpjax.devices import cores
-from hpjax.lanes import LaneProgram, Layout
+from hpjax.lanes import LaneProgram
 from hpjax.ops import native
+from hpjax.placement import Layout
 
 TICKS = 8
 CHANGES = {
@@ -178,7 +179,7 @@ def test_program_refuses_missing_devices_and_values():
 @pytest.mark.parametrize("at_once", [1, 2**28])
 def test_what_other_processes_are_told_is_what_lies_on_the_devices(at_once, monkeypatch, rng):
     """The exchanges between processes, among the devices of one: bit for bit, also of -0.0 and NaN."""
-    monkeypatch.setattr(lanes, "BYTES_AT_ONCE", at_once)
+    monkeypatch.setattr(moves, "BYTES_AT_ONCE", at_once)
     trial, dataset, base = make("adamw", hidden_sizes=(8,))
     program = LaneProgram(trial, Layout(lanes=6, lane_devices=3))
     program.spans = True

@@ -14,7 +14,7 @@ from hpjax import build, resolve
 from hpjax.batch import Examples
 from hpjax.config import Config
 from hpjax.data.dataset import create_language
-from hpjax.lanes import LaneProgram, Layout
+from hpjax.lanes import LaneProgram
 from hpjax.ops import (
     attention,
     causal_attention,
@@ -27,6 +27,7 @@ from hpjax.ops import (
     self_attention,
     split_heads,
 )
+from hpjax.placement import Layout
 from test_native import ACTIVATIONS, bound, derivative, normal
 
 if native.missing() is not None and not os.environ.get("HPJAX_REQUIRE_NATIVE"):

@@ -11,7 +11,8 @@ import hpjax
 import whole_runs as runs
 from hpjax import saved
 from hpjax.errors import ConfigError, RunFolderError
-from hpjax.lanes import LaneProgram, Layout
+from hpjax.lanes import LaneProgram
+from hpjax.placement import Layout
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,10 @@ import hpjax
 from hpjax import build, resolve
 from hpjax.batch import Examples
 from hpjax.config import Config
-from hpjax.lanes import LaneProgram, Layout
+from hpjax.lanes import LaneProgram
 from hpjax.models import NEVER, Training
 from hpjax.optimizers import OPTIMIZERS
+from hpjax.placement import Layout
 from hpjax.trial import Trial
 
 STEPS = 50
@@ -47,7 +48,7 @@ def steps(part: Trial, shards: int, state, values, examples):
         params, optimizer = carry
         now = state._replace(tick=tick, params=params, optimizer=optimizer)
         _, _, _, gradients = part.gradients(now, values, part.batch(now, values, examples))
-        rates = part._rates(tick, tick + 1, values, state.plateau)
+        rates = part.rates(tick, tick + 1, values, state.plateau)
         now = now._replace(gradients=gradients, tick=tick + 1)
         return part._step(rates, values, jnp.asarray(1.0, jnp.float64), now)[:2]
 
@@ -71,7 +72,7 @@ def test_in_float64_one_and_eight_devices_agree(optimizer, rng: np.random.Genera
     state = jax.device_get(jax.jit(alone.init)(values, examples))
     with jax.enable_x64(True):
         params = wide(state.params)
-        rates = alone._rates(jnp.int32(0), jnp.int32(1), values, state.plateau)
+        rates = alone.rates(jnp.int32(0), jnp.int32(1), values, state.plateau)
         state = state._replace(params=params, optimizer=alone._transformation(rates, values).init(params))
         found = [steps(part, shards, state, values, examples) for shards in (1, 8)]
     for one, eight in zip(*map(jax.tree.leaves, found), strict=True):

@@ -10,7 +10,8 @@ from hpjax import build, resolve
 from hpjax.batch import Examples
 from hpjax.config import Config
 from hpjax.errors import ConfigError
-from hpjax.lanes import LaneProgram, Layout
+from hpjax.lanes import LaneProgram
+from hpjax.placement import Layout
 from hpjax.study.study import load_study
 from test_identity import assert_same_bits
 from test_study_engine import BASE, engine_of, outcome, run

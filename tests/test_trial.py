@@ -15,7 +15,8 @@ from hpjax import build, optimizers
 from hpjax.batch import Examples
 from hpjax.data import create
 from hpjax.data.order import example_index
-from hpjax.lanes import LaneProgram, Layout
+from hpjax.lanes import LaneProgram
+from hpjax.placement import Layout
 
 REGRESSION = {"dataset": "synthetic", "task": "regression", "examples": 60, "features": 3, "validation_fraction": 0.2}
 LINEAR = {**REGRESSION, "model": "logistic", "optimizer": "sgd", "learning_rate": 0.05}

@@ -9,8 +9,9 @@ import whole_runs as runs
 from hpjax import build, resolve, zero
 from hpjax.batch import Examples
 from hpjax.config import Config
-from hpjax.lanes import LaneProgram, Layout
+from hpjax.lanes import LaneProgram
 from hpjax.optimizers import OPTIMIZERS
+from hpjax.placement import Layout
 
 SHARDS, TICKS = 8, 6
 OWN = {"hidden_sizes": (13,), "batch_size": 32, "micro_batch_size": 16, "train_steps": "3", "devices": "1"}

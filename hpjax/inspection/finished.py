@@ -14,7 +14,8 @@ from hpjax.errors import ConfigError
 from hpjax.inspection.histograms import Histogram
 from hpjax.inspection.measure import on_host
 from hpjax.inspection.settings import DEFAULTS, chosen, filled
-from hpjax.lanes import LaneProgram, Layout
+from hpjax.lanes import LaneProgram
+from hpjax.placement import Layout
 
 
 @dataclasses.dataclass(frozen=True)

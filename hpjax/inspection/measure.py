@@ -17,7 +17,8 @@ from hpjax.inspection.noise import LEAST_BATCHES, noise_scale
 from hpjax.inspection.settings import Inspections
 from hpjax.losses import weights
 from hpjax.ops import native, precision
-from hpjax.trial import Trial, TrialState, Values
+from hpjax.state import TrialState, Values
+from hpjax.trial import Trial
 
 Measured = dict[str, jax.Array | Histogram]
 """Float scalars and histograms, by the name they have in the logs."""

@@ -12,8 +12,9 @@ from hpjax import build, evaluation, resolve
 from hpjax.batch import Examples
 from hpjax.config import Config
 from hpjax.data import Dataset
-from hpjax.lanes import LaneProgram, Layout
-from hpjax.trial import RUNNING, TrialState, Values
+from hpjax.lanes import LaneProgram
+from hpjax.placement import Layout
+from hpjax.state import RUNNING, TrialState, Values
 
 PIECE = 1.0
 """Seconds of training between two looks at the clock."""

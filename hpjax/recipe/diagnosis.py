@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hpjax import trial
+from hpjax import state
 from hpjax.objective import Objective
 from hpjax.recipe.finding import Note, Verdict
 from hpjax.study.records import TrialRecord
 
-CLIPPED = f"train/{trial.CLIPPED}"
+CLIPPED = f"train/{state.CLIPPED}"
 LUCKY = 0.08
 """Share of the way from the median to the best by which a best that repeats may fall short of it."""
 LEAST = 4

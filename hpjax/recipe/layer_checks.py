@@ -13,7 +13,7 @@ from hpjax.config import Config
 from hpjax.inspection.layers import OUTPUT, activations, by_path
 from hpjax.recipe.bench import Bench
 from hpjax.recipe.finding import Note, Table
-from hpjax.trial import TrialState
+from hpjax.state import TrialState
 
 EXAMPLES = 256
 DEAD = 0.9

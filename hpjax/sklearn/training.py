@@ -12,7 +12,8 @@ from hpjax import devices
 from hpjax.config import Config, StudyConfig
 from hpjax.errors import RunFolderError
 from hpjax.interrupt import Interrupt
-from hpjax.lanes import LaneProgram, Layout
+from hpjax.lanes import LaneProgram
+from hpjax.placement import Layout
 from hpjax.sklearn import table
 from hpjax.sklearn.table import Table
 from hpjax.study import probe, setup

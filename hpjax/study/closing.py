@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from hpjax import flags
-from hpjax.lanes import Layout
 from hpjax.objective import Objective
+from hpjax.placement import Layout
 from hpjax.runfolder import PARAMS
 from hpjax.study import kept, pictures, table, winner
 from hpjax.study.engine import Engine

@@ -17,8 +17,8 @@ import numpy as np
 from hpjax import build, packing, scheduling
 from hpjax.batch import Examples
 from hpjax.lanes import LaneProgram
+from hpjax.state import TrialState
 from hpjax.study.plan import Plan
-from hpjax.trial import TrialState
 
 Waiting = tuple[int, Plan, np.ndarray | None, int]
 """A trial that waits for a lane: number, plan, and of one that paused its state (`LaneProgram.park`) and evaluations."""

@@ -10,9 +10,9 @@ import numpy as np
 
 from hpjax import evaluation, metrics
 from hpjax.data import Dataset
+from hpjax.state import NO_METRICS, RUNNING
 from hpjax.study.group import Group, Issued, Seen
 from hpjax.study.kept import Results
-from hpjax.trial import NO_METRICS, RUNNING
 
 
 class Outcome(NamedTuple):

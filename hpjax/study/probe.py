@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from hpjax import build, resolve
-from hpjax.lanes import LaneProgram, Layout
+from hpjax.lanes import LaneProgram
+from hpjax.placement import Layout
 from hpjax.processes import ALONE, Alone
 from hpjax.study.plan import Plan, Planner
 from hpjax.study.setup import Setup

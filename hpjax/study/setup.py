@@ -13,9 +13,10 @@ from hpjax.config import Config, StudyConfig
 from hpjax.data import Dataset
 from hpjax.errors import ConfigError
 from hpjax.initial import load as load_initial
-from hpjax.lanes import LaneProgram, Layout
+from hpjax.lanes import LaneProgram
 from hpjax.lengths import INT32_MAX
 from hpjax.objective import Objective
+from hpjax.placement import Layout
 from hpjax.settings.fields import Lines
 from hpjax.study import before, checks, export, once, samplers, schedulers
 from hpjax.study.ask import Asker
