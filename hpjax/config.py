@@ -12,7 +12,7 @@ from typing import Any
 from hpjax import durations
 from hpjax.errors import ConfigError, did_you_mean
 from hpjax.settings.data import DataSettings
-from hpjax.settings.fields import Domain, Length, Lines, choices
+from hpjax.settings.fields import Domain, Length, Lines, nearest
 from hpjax.settings.inspection import InspectionSettings
 from hpjax.settings.model import ModelSettings
 from hpjax.settings.optimizer import OptimizerSettings
@@ -126,6 +126,17 @@ PLACES = ("data_dir", "cache_dir", "stream", "input_workers")
 compared)."""
 
 
+def check_is_config(config: object) -> None:
+    """Refuses what is no config, where a person's program hands one over.
+
+    Raises:
+      ConfigError: it is something else.
+    """
+    if not isinstance(config, Config):
+        came = type(config).__name__
+        raise ConfigError(f"config is of type {came}; expected an hpjax.Config, as hpjax.Config(dataset='digits')")
+
+
 @functools.cache
 def optional(name: str) -> bool:
     """Returns whether a setting may be None."""
@@ -174,8 +185,7 @@ def converted(name: str, value: Any, kind: Any, domain: Domain | None = None) ->
         expected = _EXPECTED[kind] if of is None else f"{_PLURAL[of]}, separated by commas, or none"
         raise ConfigError(f"{name} is {value!r}; expected {expected}") from None
     if domain is not None and not domain[0](result):
-        near = did_you_mean(result, choices(domain)) if isinstance(result, str) else ""
-        raise ConfigError(f"{name} is {value!r}; expected {domain[1]}{near}")
+        raise ConfigError(f"{name} is {value!r}; expected {domain[1]}{nearest(domain, result)}")
     return result
 
 

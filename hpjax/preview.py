@@ -8,7 +8,7 @@ import numpy as np
 
 from hpjax import build, devices, inert, processes, resolve, zero
 from hpjax.build import SingleRun
-from hpjax.config import Config
+from hpjax.config import Config, check_is_config
 from hpjax.data import Dataset
 from hpjax.data.standing import stand_in
 from hpjax.processes import Alone, opening
@@ -27,6 +27,7 @@ def preview(config: Config) -> list[str]:
     Raises:
       ConfigError, DataError: as the run would.
     """
+    check_is_config(config)
     with processes.joined(config) as team:
         inert.check_warmup(config)
         config = resolve.resolve(config)

@@ -14,7 +14,7 @@ from hpjax import build, devices, flags, inert, processes, resolve, result, zero
 from hpjax.build import SingleRun
 from hpjax.callbacks import Callbacks
 from hpjax.checkpoints import Checkpoints
-from hpjax.config import FIELDS, NOT_PART_OF_A_RUN, Config, to_text
+from hpjax.config import FIELDS, NOT_PART_OF_A_RUN, Config, check_is_config, to_text
 from hpjax.data import Dataset
 from hpjax.errors import ConfigError, HpjaxError, RunFolderError
 from hpjax.interrupt import Interrupt
@@ -46,6 +46,7 @@ def run(config: Config, *, leave_at_second: bool = False) -> Result:
         fills up later raises RunFolderError, and the last checkpoint stays good.
       KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM, after the run was saved.
     """
+    check_is_config(config)
     if config.dry_run:
         raise ConfigError("dry_run is true; expected hpjax.preview.preview(config), which returns what --dry_run prints")
     with processes.joined(config) as team:

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -19,7 +20,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 import hpjax
-from hpjax import resolve, train
+from hpjax import preview, resolve, train
 from hpjax.checkpoints import damage
 from hpjax.ops import ACTIVATIONS
 from hpjax.registry import Scalar
@@ -286,6 +287,32 @@ def test_two_runs_in_one_folder(refused, run_folder):
             assert refused(f"--run_dir={run_folder}", *words) == (
                 f"run folder '{run_folder}' is in use by process 4711; expected another folder"
             )
+
+
+# From Python.
+
+
+@pytest.mark.parametrize("config", [{"dataset": "digits"}, None, "digits"])
+@pytest.mark.parametrize(
+    "begin",
+    [
+        hpjax.run,
+        hpjax.run_tune,
+        lambda config: hpjax.run_sweep(config, {"learning_rate": "log(1e-3,1)"}),
+        lambda config: hpjax.Search(config, {"learning_rate": "log(1e-3,1)"}),
+        preview.preview,
+    ],
+    ids=["run", "run_tune", "run_sweep", "Search", "preview"],
+)
+def test_what_is_no_config(begin, config):
+    came = re.escape(type(config).__name__)
+    with pytest.raises(hpjax.HpjaxError, match=rf"^config is of type {came}; expected an hpjax\.Config"):
+        begin(config)
+
+
+def test_a_misspelt_step_of_a_recipe():
+    with pytest.raises(hpjax.HpjaxError, match=r"expected some of initial, .*; did you mean 'coarse'\?"):
+        hpjax.run_tune(hpjax.Config(), steps="initial,corse")
 
 
 # The command line itself: what the calls above cannot show is that nothing else reaches the screen.

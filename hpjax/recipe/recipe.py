@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hpjax import build, devices, durations, flags, inert, resolve
-from hpjax.config import TUNE_FIELDS, Config, TuneConfig
+from hpjax.config import TUNE_FIELDS, Config, TuneConfig, check_is_config
 from hpjax.data import Dataset
 from hpjax.errors import ConfigError, did_you_mean
 from hpjax.ops import native
@@ -85,6 +85,7 @@ def run_tune(config: Config, **settings: Any) -> Tuned:
 def run(config: Config, recipe: TuneConfig, begun: float | None = None) -> Tuned:
     """Runs the recipe of two configs; see `run_tune`. `begun`: when the budget began, by the monotonic clock."""
     begun = time.monotonic() if begun is None else begun
+    check_is_config(config)
     # As its studies would, but before any work; they have folders of their own.
     checks.check_alone(config, "a recipe")
     checks.check(config.replace(run_dir=None))

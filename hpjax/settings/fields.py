@@ -2,8 +2,10 @@
 
 import dataclasses
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from hpjax.errors import did_you_mean
 
 # A length with a unit ("500", "3epochs"); `durations` explains them.
 Length = typing.NewType("Length", str)
@@ -35,6 +37,19 @@ def choices(domain: Domain | None) -> tuple[str, ...]:
     """Returns the words of a domain that `choice` made; empty for another."""
     words = "" if domain is None else domain[1]
     return tuple(words.removeprefix("one of ").split(", ")) if words.startswith("one of ") else ()
+
+
+def some_of(names: Sequence[str]) -> Domain:
+    """Returns the domain of a setting that is some of a few words, one at least."""
+    return (lambda v: bool(v) and set(v) <= set(names), "some of " + ", ".join(names))
+
+
+def nearest(domain: Domain, value: Any) -> str:
+    """Returns `; did you mean 'x'?` for the first word of a value that is none of a domain's, or an empty string."""
+    if isinstance(value, str):
+        return did_you_mean(value, choices(domain))
+    words = domain[1].removeprefix("some of ").split(", ") if domain[1].startswith("some of ") else ()
+    return next((did_you_mean(word, words) for word in value if word not in words), "") if words else ""
 
 
 def counted(*words: str) -> Domain:

@@ -3,7 +3,7 @@
 import dataclasses
 
 from hpjax.durations import is_time, seconds
-from hpjax.settings.fields import AT_LEAST_2, Domain, Lines, setting
+from hpjax.settings.fields import AT_LEAST_2, Domain, Lines, setting, some_of
 
 STEPS = ("initial", "gradient", "overfit", "lr", "batch", "coarse", "refine", "confirm", "curves")
 """The steps of the recipe, in their order."""
@@ -25,7 +25,7 @@ class RecipeSettings:
     steps: tuple[str, ...] = setting(
         STEPS,
         "steps to make: " + ", ".join(STEPS),
-        (lambda v: bool(v) and set(v) <= set(STEPS), "some of " + ", ".join(STEPS)),
+        some_of(STEPS),
         main=True,
     )
     vary: Lines = setting(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from hpjax.config import STUDY_FIELDS, Config
+from hpjax.config import STUDY_FIELDS, Config, check_is_config
 from hpjax.errors import ConfigError, RunFolderError, listed
 from hpjax.interrupt import Interrupt
 from hpjax.runfolder import PARAMS
@@ -58,6 +58,7 @@ class Search:
           ConfigError, DataError: bad settings or data.
           RunFolderError: the folder cannot be used, or holds a study already.
         """
+        check_is_config(config)
         wanted = study_config(vary, settings)
         for name in UNUSED:
             if getattr(wanted, name) != STUDY_FIELDS[name].default:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hpjax import flags, processes, resolve
-from hpjax.config import Config, StudyConfig, convert, converted
+from hpjax.config import Config, StudyConfig, check_is_config, convert, converted
 from hpjax.data import Dataset
 from hpjax.errors import ConfigError, RunFolderError, listed
 from hpjax.objective import Objective
@@ -235,6 +235,7 @@ def run(
       close: makes of a study that has ended what it leaves behind, and what its metadata says of it.
       data: the data set, where it is in memory already.
     """
+    check_is_config(config)
     with processes.joined(config) as team:
         return _run(config, settings, leave_at_second, callback, close, data, team)
 
