@@ -16,6 +16,10 @@ namespace hpjax {
 // what it reads again.
 constexpr int64_t RUN = 16 * PART;
 
+// Of neighbouring parts a thread takes at most so many at once: long stretches of memory are read sooner than short ones that
+// two cores take by turns. Fewer where there would be less than EVEN of these for each thread, so that all end together.
+constexpr size_t AT_ONCE = 8, EVEN = 16;
+
 static float norm(double squares) { return std::sqrt(static_cast<float>(squares)); }
 
 // As `clipping.py`: what a norm above its limit is scaled by.
@@ -35,7 +39,7 @@ namespace {
 // for them: they lie before it, so a thread that runs has them.
 class Work {
  public:
-  Work(UpdateCall& call, bool clips, const Rates& rates)
+  Work(UpdateCall& call, bool clips, const Rates& rates, size_t threads)
       : parameters_(std::move(call.parameters)), scales_(parameters_.size(), 1.0f), ratios_(parameters_.size(), 1.0f),
         first_(parameters_.size() + 1), of_trust_(parameters_.size()) {
     u_ = {call.rule, call.narrow, rates, parameters_.data(), scales_.data(), ratios_.data()};
@@ -57,21 +61,13 @@ class Work {
       put(STEP, first_[from], first_[to]);
     }
     left_ = static_cast<int64_t>(queue_.size());
+    at_once_ = std::clamp(queue_.size() / (EVEN * threads), size_t{1}, AT_ONCE);
   }
 
   // Works until nothing is left to take; a thread that comes late finds nothing.
   void take() {
-    for (size_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < queue_.size();) {
-      const auto [pass, place] = queue_[i];
-      Part& part = parts_[place];
-      const size_t k = static_cast<size_t>(part.parameter);
-      if (pass != CLIP) of_clip_.wait();
-      if (pass == STEP) of_trust_[k].wait();
-      operators().update(u_, pass, part);
-      if (pass == CLIP && of_clip_.last()) clip();
-      if (pass == TRUST && of_trust_[k].last()) trust(k);
-      left_.fetch_sub(1, std::memory_order_release);
-    }
+    for (size_t i; (i = next_.fetch_add(at_once_, std::memory_order_relaxed)) < queue_.size();)
+      for (const size_t end = std::min(i + at_once_, queue_.size()); i < end; ++i) work(queue_[i]);
   }
 
   // Waits for the parts that other threads have taken, and writes the norms of all.
@@ -101,6 +97,17 @@ class Work {
     Pass pass;
     size_t part;
   };
+
+  void work(const Taken& taken) {
+    Part& part = parts_[taken.part];
+    const size_t k = static_cast<size_t>(part.parameter);
+    if (taken.pass != CLIP) of_clip_.wait();
+    if (taken.pass == STEP) of_trust_[k].wait();
+    operators().update(u_, taken.pass, part);
+    if (taken.pass == CLIP && of_clip_.last()) clip();
+    if (taken.pass == TRUST && of_trust_[k].last()) trust(k);
+    left_.fetch_sub(1, std::memory_order_release);
+  }
 
   bool layerwise(size_t k) const { return parameters_[k].layerwise && (u_.rule == LARS || u_.rule == LAMB); }
 
@@ -137,6 +144,7 @@ class Work {
   std::vector<Gate> of_trust_;
   Gate of_clip_;
   std::atomic<size_t> next_{0};
+  size_t at_once_ = 1;
   std::atomic<int64_t> left_{0};
   Update u_{};
 };
@@ -152,8 +160,9 @@ static ffi::Error update(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::Rem
   for (size_t k = 0; call.keys && k < call.parameters.size(); ++k)
     std::memcpy(call.parameters[k].key, call.keys + 2 * k, sizeof call.parameters[k].key);
   // Shared, for a task of the pool may begin after the step has ended.
-  auto work = std::make_shared<Work>(call, clips, rates);
-  for (int64_t i = 1; i < std::min(threads, pool.num_threads()); ++i) pool.Schedule([work] { work->take(); });
+  const int64_t all = std::max<int64_t>(1, std::min(threads, pool.num_threads()));
+  auto work = std::make_shared<Work>(call, clips, rates, static_cast<size_t>(all));
+  for (int64_t i = 1; i < all; ++i) pool.Schedule([work] { work->take(); });
   work->take();
   work->finish(call.norms);
   return ffi::Error::Success();

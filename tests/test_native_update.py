@@ -164,7 +164,8 @@ def test_lanes_are_steps_one_by_one(rng, name):
 
 @pytest.mark.parametrize("name", fused.RULES)
 def test_the_number_of_threads_changes_no_bit(rng, name):
-    shapes = {**SHAPES, "h": (300, 301), "i": (170_000,), "j": (16384, 3)}
+    # So large that a thread takes several parts at once.
+    shapes = {**SHAPES, "h": (300, 301), "i": (1_300_000,), "j": (16384, 3)}
     params, gradients = ({key: rng.normal(size=shape).astype(np.float32) for key, shape in shapes.items()} for _ in range(2))
     values = settings_of(name, {"clip_norm": 3.0, "clip_layer_norm": 2.0, "l1": 0.02})
     state = begun(rng, transformation(name, 0.1, values).init(params))
