@@ -132,7 +132,7 @@ def test_flags_go_before_the_scheduler():
         ({}, {**SLURM, "SLURM_PROCID": "x"}, "environment variable SLURM_PROCID is 'x'; expected a whole number"),
         *(
             ({"coordinator_address": bad, "num_processes": 2, "process_id": 0}, {}, "expected HOST:PORT")
-            for bad in ("host", "host:", ":12", "host:x", "host:0", "host:70000")
+            for bad in ("host", "host:", ":12", "host:x", "host:0", "host:70000", "host..x:1", f"{'a' * 64}:1")
         ),
         (
             {"coordinator_address": "a:1", "num_processes": 2, "process_id": 2},

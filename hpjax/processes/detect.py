@@ -74,7 +74,7 @@ def place(config: Config, environment: Mapping[str, str]) -> Place | None:
             raise ConfigError(f"{name} is not set, and {source}; expected --{name}={_EXAMPLES[name]}")
     address, number, id_ = given.values()
     host, colon, port = str(address).rpartition(":")
-    if not (colon and host and port.isdecimal() and 0 < int(port) < 2**16):
+    if not (colon and _is_host(host) and port.isdecimal() and 0 < int(port) < 2**16):
         raise ConfigError(f"coordinator_address is '{address}'; expected HOST:PORT, a port from 1 to 65535")
     if id_ >= number:
         raise ConfigError(f"process_id is {id_}; expected 0 to {number - 1}, for num_processes is {number}")
@@ -92,6 +92,14 @@ def detect(environment: Mapping[str, str]) -> Found:
         if found is not None:
             return found
     return Found("", None, None, None)
+
+
+def _is_host(name: str) -> bool:
+    """Returns whether a name could be looked up at all: none of its parts between dots is empty or too long."""
+    try:
+        return bool(name.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 _EXAMPLES = {"coordinator_address": "HOST:PORT", "num_processes": "NUMBER", "process_id": "NUMBER"}

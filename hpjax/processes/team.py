@@ -76,6 +76,8 @@ class Team(Alone):
         self._told: int | None = None
         self._stopped = False
         self._left: set[int] = set()
+        # Set once all have come to their end, after which none can be lost any more.
+        self._over = threading.Event()
         self._code: int | None = None
         # Whoever holds it says why this process ends; nobody gives it back.
         self._last_word = threading.Lock()
@@ -156,7 +158,7 @@ class Team(Alone):
                     pinged = now
                     self._tell({"ping": True})
                 for id_ in [key.data for key in selector.get_map().values()]:
-                    if now - self._channels[id_].heard > SECONDS_OF_SILENCE and id_ not in self._left:
+                    if now - self._channels[id_].heard > SECONDS_OF_SILENCE and not self._over.is_set():
                         self._lose(id_, f"has said nothing for {SECONDS_OF_SILENCE:.0f} s")
 
     def _take(self, id_: int, channel: Channel) -> bool:
@@ -166,7 +168,7 @@ class Team(Alone):
         except ValueError:
             messages = None
         if messages is None:
-            if id_ not in self._left:
+            if not self._over.is_set():
                 self._lose(id_, "was lost")
             return False
         for message in messages:
@@ -175,7 +177,7 @@ class Team(Alone):
             elif "signal" in message:
                 self._signal = self._signal or message["signal"]
             elif "left" in message:
-                self._left.add(id_)
+                self._leaves(id_)
             elif "failed" in message:
                 self._end(message["failed"], message["code"])
         return True
@@ -200,18 +202,30 @@ class Team(Alone):
     def _wait_for_the_others(self) -> None:
         """Waits until they have gone: where process 0 goes first, JAX aborts them before they have said why."""
         deadline = time.monotonic() + SECONDS_FOR_LAST_WORDS
-        for id_, channel in self._channels.items():
+        for channel in self._channels.values():
             try:
-                while id_ not in self._left and channel.receive(max(deadline - time.monotonic(), 0.001)) is not None:
+                while channel.receive(max(deadline - time.monotonic(), 0.001)) is not None:
                     pass
             except (TimeoutError, ValueError, OSError):
                 continue
 
+    def _leaves(self, id_: int) -> None:
+        """Notes that a process has come to its end; process 0's is the last, and that of all."""
+        self._left.add(id_)
+        if not self.first or len(self._left) == self.number:
+            self._over.set()
+
     def _leave(self) -> None:
-        """Says at the process's end that this is no loss."""
+        """Waits at the process's end for the others to come to theirs: JAX does so for 30 s, then it aborts all of them."""
         if self._code is not None:
             # JAX would wait for the others to end too, and abort.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(self._code)
-        self._tell({"left": True})
+        if self.first:
+            self._leaves(0)
+            self._over.wait()
+            self._tell({"left": True})
+        else:
+            self._tell({"left": True})
+            self._over.wait()

@@ -289,7 +289,7 @@ def _left(folder: StudyFolder, parts: setup.Setup, records: Sequence[TrialRecord
     study = Study(folder.path, parts.base, parts.study, records, folder.metadata())
     if team.first:
         _copied(study, parts, view)
-    # JAX ends processes that have waited half a minute for process 0 at their end.
+    # An error of process 0's ends the others too, before they go on.
     team.agreed(None, "the study's end")
     return study
 
