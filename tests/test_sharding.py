@@ -39,42 +39,62 @@ def wide(tree):
     return jax.tree.map(lambda leaf: leaf.astype(np.float64) if np.issubdtype(leaf.dtype, np.floating) else leaf, tree)
 
 
-def steps(part: Trial, shards: int, state, values, examples):
-    """`STEPS` steps of one micro-batch each, in the dtype of the state, on so many devices."""
+def steps(part: Trial, shards: int, state, values, examples, ticks: int = 1):
+    """Params, optimizer and statistics after `STEPS` steps of so many micro-batches, in the dtype of the state."""
     axis = "data" if shards > 1 else None
     part = Trial(**{**vars(part), "data_axis": axis, "data_shards": shards})
 
-    def step(tick, carry):
-        params, optimizer = carry
-        now = state._replace(tick=tick, params=params, optimizer=optimizer)
-        _, _, _, gradients = part.gradients(now, values, part.batch(now, values, examples))
-        rates = part.rates(tick, tick + 1, values, state.plateau)
-        now = now._replace(gradients=gradients, tick=tick + 1)
-        return part._step(rates, values, jnp.asarray(1.0, jnp.float64), now)[:2]
+    def step(number, carry):
+        params, optimizer, collections = carry
+        now = state._replace(params=params, optimizer=optimizer, collections=collections)
+        gradients = jax.tree.map(jnp.zeros_like, params)
+        for tick in range(ticks):
+            now = now._replace(tick=number * ticks + tick)
+            _, _, collections, more = part.gradients(now, values, part.batch(now, values, examples))
+            gradients = jax.tree.map(jnp.add, gradients, more)
+            now = now._replace(collections=collections)
+        rates = part.rates(number, number + 1, values, state.plateau)
+        now = now._replace(gradients=gradients, tick=now.tick + 1)
+        return *part._step(rates, values, jnp.asarray(1.0 / ticks, jnp.float64), now)[:2], now.collections
 
-    def run(params, optimizer):
-        return lax.fori_loop(0, STEPS, step, (params, optimizer))
+    def run(params, optimizer, collections):
+        return lax.fori_loop(0, STEPS, step, (params, optimizer, collections))
 
     if shards > 1:
         mesh = Mesh(np.array(jax.devices()[:shards]), ("data",))
         run = jax.shard_map(run, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec(), check_vma=False)
-    return jax.device_get(jax.jit(run)(state.params, state.optimizer))
+    return jax.device_get(jax.jit(run)(state.params, state.optimizer, state.collections))
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS.names())
-def test_in_float64_one_and_eight_devices_agree(optimizer, rng: np.random.Generator):
+PERCEPTRON = {"hidden_sizes": (12,), "activation": "tanh", "batch_size": 48, "dropout_rate": 0.1}
+WITH_BATCH_NORM = {"model": "cnn", "channels": (4,), "hidden_sizes": (12,), "norm": "batch", "activation": "tanh"}
+WITH_BATCH_NORM |= {"batch_size": 96, "micro_batch_size": 48}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings", "ticks"),
+    [
+        *(pytest.param(name, PERCEPTRON, 1, id=name) for name in OPTIMIZERS.names()),
+        pytest.param(
+            "momentum", {**WITH_BATCH_NORM, "batch_size": 96, "micro_batch_size": 48}, 2, id="batch norm, two ticks"
+        ),
+    ],
+)
+def test_in_float64_one_and_eight_devices_agree(optimizer, settings, ticks, rng: np.random.Generator):
     """Each optimizer over 50 steps: what float32 leaves of the difference is rounding, no term that is missing or twice."""
-    settings = {"hidden_sizes": (12,), "activation": "tanh", "batch_size": 48, "eval_batch_size": 48, "dropout_rate": 0.1}
     seed = int(rng.integers(2**31))
-    dataset, part, values = made(optimizer=optimizer, seed=seed, schedule="cosine", warmup="5", **settings)
+    common = {"eval_batch_size": 48, "schedule": "cosine", "warmup": "5"}
+    dataset, part, values = made(optimizer=optimizer, seed=seed, **common, **settings)
     alone = Trial(**{**vars(part), "data_axis": None})
     examples = Examples(jnp.asarray(dataset.x), jnp.asarray(dataset.y))
     state = jax.device_get(jax.jit(alone.init)(values, examples))
     with jax.enable_x64(True):
         params = wide(state.params)
         rates = alone.rates(jnp.int32(0), jnp.int32(1), values, state.plateau)
-        state = state._replace(params=params, optimizer=alone._transformation(rates, values).init(params))
-        found = [steps(part, shards, state, values, examples) for shards in (1, 8)]
+        optimizer = alone._transformation(rates, values).init(params)
+        state = state._replace(params=params, optimizer=optimizer, collections=wide(state.collections))
+        found = [steps(part, shards, state, values, examples, ticks) for shards in (1, 8)]
+    assert bool(found[0][2]) == ("norm" in settings)
     for one, eight in zip(*map(jax.tree.leaves, found), strict=True):
         if np.issubdtype(one.dtype, np.floating):
             assert one.dtype == np.float64
