@@ -1,5 +1,6 @@
 """`--dry_run`: what a run would be, on the devices that are here, without reading its data where its size is known."""
 
+import sys
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ from hpjax import build, devices, inert, processes, resolve, zero
 from hpjax.build import SingleRun
 from hpjax.config import Config, check_is_config
 from hpjax.data import Dataset
+from hpjax.data.memory import available
 from hpjax.data.standing import stand_in
 from hpjax.processes import Alone, opening
 from hpjax.resolve import Lengths, static_settings
@@ -38,11 +40,24 @@ def preview(config: Config) -> list[str]:
         share = opening.share(team, config)
         scalars = resolve.traced(config, lengths)
         build.check_parts(config, dataset, scalars)
-        single = build.single_run(config, dataset, scalars, None, share)
+        micro_batch_size = config.micro_batch_size or config.batch_size
+        choices = devices.candidates(config.devices, micro_batch_size, config.eval_batch_size, config.lane_devices, share)
+        single = build.single_run(config.replace(devices=str(choices[-1])), dataset, scalars, None, share)
+        compiled, compiling = _compiled(single, scalars)
+        lacking = team.agreed(_lacking(single, compiled, team), "what lacks")
+        if len(choices) > 1 and lacking is None:
+            # Which number is the fastest is measured only where there is room for the ticks.
+            single = build.single_run(config, dataset, scalars, None, share)
+            compiled, compiling = _compiled(single, scalars)
+        batch = int(scalars["accumulation"]) * micro_batch_size
+        looks = lengths.train_steps // lengths.eval_every + (lengths.train_steps % lengths.eval_every > 0)
         return [
             _data(dataset, "read" if standing is None else standing.known),
             *_layout(single, dataset, share),
-            *_measured(single, dataset, lengths, scalars, team),
+            *_memory(compiled),
+            f"steps: {dataset.splits['train'][1] / batch:,.4g} an epoch, {lengths.train_steps:,} in all, "
+            f"{looks} evaluations",
+            lacking or _timed(single, compiled, dataset, lengths, scalars, team) + f"; compiling {compiling:.0f} s",
             *notes,
         ]
 
@@ -77,16 +92,53 @@ def _layout(single: SingleRun, dataset: Dataset, share: devices.Share) -> list[s
     ]
 
 
-def _measured(single: SingleRun, dataset: Dataset, lengths: Lengths, scalars: dict[str, Any], team: Alone) -> list[str]:
-    """Returns lines about memory, by the compiler, and time, by ticks on zeros."""
+def _compiled(single: SingleRun, scalars: dict[str, Any]) -> tuple[Any, float]:
+    """Returns the chunk's program and the seconds that it took to compile."""
+    values = single.program.put_values([resolve.endless(scalars)] * single.program.layout.lanes)
+    began = time.perf_counter()
+    compiled = single.program.compiled_chunk(single.init(), values, single.examples)
+    return compiled, time.perf_counter() - began
+
+
+def _memory(compiled: Any) -> list[str]:
+    """Returns a line about what a device holds while it trains, where the compiler says it."""
+    memory = compiled.memory_analysis()
+    if memory is None:
+        return []
+    held, work = memory.argument_size_in_bytes, memory.temp_size_in_bytes
+    return [
+        f"memory of a device while it trains: {_bytes(held + work)} (data, states {_bytes(held)}, work {_bytes(work)}), "
+        "by the compiler"
+    ]
+
+
+def _lacking(single: SingleRun, compiled: Any, team: Alone) -> str | None:
+    """Returns a line in the place of the time where a tick needs more memory than there is, else None."""
+    memory = compiled.memory_analysis()
+    if memory is None:
+        return None
+    here = single.program.mesh.local_devices
+    limit = (here[0].memory_stats() or {}).get("bytes_limit")
+    if limit is not None:
+        left, whose = limit - memory.argument_size_in_bytes, "each has"
+    else:
+        # CPU devices share their machine's memory, in which data and states lie already.
+        left, whose = (available() or sys.maxsize) // (len(here) * team.neighbours), "this machine has left for each"
+    if memory.temp_size_in_bytes <= left:
+        return None
+    return (
+        f"time: not measured: a device needs {_bytes(memory.temp_size_in_bytes)} for its work, {whose} {_bytes(left)}; "
+        "expected a smaller micro_batch_size, or more devices"
+    )
+
+
+def _timed(
+    single: SingleRun, compiled: Any, dataset: Dataset, lengths: Lengths, scalars: dict[str, Any], team: Alone
+) -> str:
+    """Returns a line about time, by ticks and evaluations on zeros."""
     config, program, examples = single.config, single.program, single.examples
-    accumulation = int(scalars["accumulation"])
     values = program.put_values([resolve.endless(scalars)] * program.layout.lanes)
     states = single.init()
-    began = time.perf_counter()
-    compiled = program.compiled_chunk(states, values, examples)
-    compiling = time.perf_counter() - began
-    memory = compiled.memory_analysis()
 
     def seconds(ticks: int) -> float:
         nonlocal states
@@ -113,21 +165,11 @@ def _measured(single: SingleRun, dataset: Dataset, lengths: Lengths, scalars: di
         batches = max(1, round(SECONDS / max(evaluated(size), 1e-6)))
         number = team.agreed(min(batches * size, examples_of_val), "examples")
         evaluating = evaluated(number) * examples_of_val / number
-    batch = accumulation * program.trial.micro_batch_size
-    total = lengths.train_steps * accumulation * a_tick + looks * evaluating
-    found = []
-    if memory is not None:
-        needed = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-        found.append(
-            f"memory of a device while it trains: {_bytes(needed)} (data, states {_bytes(memory.argument_size_in_bytes)}, "
-            f"work {_bytes(memory.temp_size_in_bytes)}), by the compiler"
-        )
-    return [
-        *found,
-        f"steps: {dataset.splits['train'][1] / batch:,.4g} an epoch, {lengths.train_steps:,} in all, {looks} evaluations",
-        f"time: about {_time(total)} here: {1 / a_tick:,.4g} ticks/s, {batch / accumulation / a_tick:,.4g} examples/s, "
-        f"{evaluating:.2g} s an evaluation, measured on zeros; compiling {compiling:.0f} s",
-    ]
+    total = lengths.train_steps * int(scalars["accumulation"]) * a_tick + looks * evaluating
+    return (
+        f"time: about {_time(total)} here: {1 / a_tick:,.4g} ticks/s, {program.trial.micro_batch_size / a_tick:,.4g} "
+        f"examples/s, {evaluating:.2g} s an evaluation, measured on zeros"
+    )
 
 
 def _bytes(number: float) -> str:

@@ -98,3 +98,16 @@ def test_pictures_are_counted_and_not_opened(tmp_path, stream):
     assert "its files counted, none read" in said
     with pytest.raises(hpjax.HpjaxError, match="none of 40 pictures can be read"):
         preview(Config(**{**settings, "image_size": None}, train_steps="3", batch_size=8, dry_run=True))
+
+
+def test_what_there_is_no_memory_for_is_not_tried(monkeypatch):
+    """A pod's batch, looked at on a small machine: the compiler says what it needs, and no tick is run."""
+    monkeypatch.setattr("hpjax.preview.available", lambda: 1_000_000)
+    monkeypatch.setattr("hpjax.build.devices.fastest", lambda *_: pytest.fail("ticks were run"))
+    monkeypatch.setattr("hpjax.preview._timed", lambda *_: pytest.fail("ticks were run"))
+    config = Config(batch_size=1024, eval_batch_size=256, hidden_sizes=(2048,), train_steps="3", native="off", dry_run=True)
+    said = "\n".join(preview(config))
+    assert re.search(r"memory of a device while it trains: \S+ MB", said)
+    assert re.search(
+        r"time: not measured: a device needs \S+ MB for its work, this machine has left for each \S+ kB; exp", said
+    )
