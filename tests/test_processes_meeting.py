@@ -61,11 +61,38 @@ def test_all_meet_in_whatever_order_they_come():
         close(found)
 
 
+def test_they_meet_by_ipv6_too():
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as probe:
+            port = probe.getsockname()[1]
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    found, _ = meet([Place(f"[::1]:{port}", 2, id_) for id_ in range(2)])
+    assert [met.local for met in found] == [0, 1]
+    close(found)
+
+
 def test_a_process_that_does_not_come():
     found, seconds = meet(places(4, 0, 2), seconds=1)
     assert set(found) == {found[0]}
     assert "processes 1, 3 of 4 did not come" in found[0] and "within 1 s" in found[0]
     assert seconds < 4
+
+
+def test_a_port_of_jax_that_one_cannot_reach(monkeypatch):
+    """A firewall that lets through the address alone: JAX would abort in C++."""
+    connect, mine = socket.create_connection, places(3, 0, 1, 2)
+
+    def through(address, timeout=None):
+        if address[1] != mine[0].port:
+            raise TimeoutError("timed out")
+        return connect(address, timeout=timeout)
+
+    monkeypatch.setattr(socket, "create_connection", through)
+    found, seconds = meet(mine)
+    assert len(set(found)) == 1 and isinstance(found[0], str)
+    assert "where JAX will listen: timed out; expected all ports open between the hosts of a run" in found[0]
+    assert seconds < 5
 
 
 def test_no_process_0():

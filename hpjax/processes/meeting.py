@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import hpjax
 from hpjax.errors import ConfigError
+from hpjax.processes import second_port
 from hpjax.processes.channel import Channel
 from hpjax.processes.detect import Place
 
@@ -123,37 +124,55 @@ def _host(place: Place, listener: socket.socket, deadline: float, seconds: float
         problem = _mismatch(mine, came)
     everyone = [*channels.values(), *strangers]
     if problem is not None:
-        for channel in everyone:
-            channel.send({"refused": problem})
-            channel.close()
-        raise ConfigError(problem)
+        raise _refused(everyone, problem)
     names = {id_: _name(of) for id_, of in sorted(said.items())}
     host = f"[{place.host}]" if ":" in place.host else place.host
-    address = f"{host}:{_free_port()}"
-    for id_, channel in channels.items():
-        local, neighbours = _on_host(said, id_)
-        channel.send({"names": list(names.values()), "address": address, "local": local, "neighbours": neighbours})
+    with second_port.opened(place.host, place.number) as second:
+        address = f"{host}:{second.getsockname()[1]}"
+        for id_, channel in channels.items():
+            local, neighbours = _on_host(said, id_)
+            channel.send({"names": list(names.values()), "address": address, "local": local, "neighbours": neighbours})
+        problem = second_port.shut(channels, names, address)
+    if problem is not None:
+        raise _refused(everyone, problem)
+    for channel in everyone:
+        channel.send({"met": True})
     return Met(channels, names, address, *_on_host(said, 0))
+
+
+def _refused(channels: list[Channel], problem: str) -> ConfigError:
+    for channel in channels:
+        channel.send({"refused": problem})
+        channel.close()
+    return ConfigError(problem)
 
 
 def _visit(place: Place, deadline: float, seconds: float) -> Met:
     """The part of all others: finds process 0 and hears its word."""
     channel = _connected(place, deadline, seconds)
     channel.send(hello(place))
+    met = _word(place, channel, "names", deadline + GRACE)
+    second_port.tried(channel, place.host, met["address"])
+    # The others have as long to try.
+    _word(place, channel, "met", time.monotonic() + 2 * second_port.SECONDS_TO_REACH + GRACE)
+    return Met({0: channel}, dict(enumerate(met["names"])), met["address"], met["local"], met["neighbours"])
+
+
+def _word(place: Place, channel: Channel, expected: str, deadline: float) -> dict[str, Any]:
+    """Returns process 0's next word; raises ConfigError where it refuses, or it is no process 0."""
     try:
-        word = channel.next(deadline + GRACE)
+        word = channel.next(deadline)
     except (TimeoutError, ValueError):
         word = None
-    if word is None or not ("refused" in word or "names" in word):
-        channel.close()
-        raise ConfigError(
-            f"coordinator_address is '{place.address}', where something answers that is no process 0 of this run; expected "
-            "its HOST and a port that nothing else uses"
-        )
-    if "refused" in word:
-        channel.close()
+    if word is not None and expected in word:
+        return word
+    channel.close()
+    if word is not None and "refused" in word:
         raise ConfigError(str(word["refused"]))
-    return Met({0: channel}, dict(enumerate(word["names"])), word["address"], word["local"], word["neighbours"])
+    raise ConfigError(
+        f"coordinator_address is '{place.address}', where something answers that is no process 0 of this run; expected "
+        "its HOST and a port that nothing else uses"
+    )
 
 
 def _connected(place: Place, deadline: float, seconds: float) -> Channel:
@@ -195,11 +214,6 @@ def _name(said: Mapping[str, Any]) -> str:
 def _on_host(said: Mapping[int, Mapping[str, Any]], id_: int) -> tuple[int, int]:
     there = sorted(other for other, of in said.items() if of["host"] == said[id_]["host"])
     return there.index(id_), len(there)
-
-
-def _free_port() -> int:
-    with socket.create_server(("", 0)) as probe:
-        return probe.getsockname()[1]
 
 
 def _listed(names: list[str]) -> str:
