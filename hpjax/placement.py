@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from hpjax.batch import Examples
@@ -68,6 +69,7 @@ class Placement:
         self._values: dict[str, tuple[np.ndarray, jax.Array]] = {}
         if self.trial.is_shared_out and layout.parallel == "pmap":
             raise ValueError("pmap maps one axis: use shard_map to share an optimizer's state out")
+        self._meet()
 
     def put_examples(self, examples: Examples) -> Examples:
         """Returns the data set, copied to every device."""
@@ -110,6 +112,31 @@ class Placement:
     def put_states(self, states: TrialState) -> TrialState:
         """Returns the states of `lanes` trials, NumPy arrays [lanes, ...], each lane's on its device."""
         return self._placed(states, PartitionSpec(LANE))
+
+    def _meet(self) -> None:
+        """Has the devices of several processes sum a number, along each axis that they share.
+
+        Where processes meet by gloo they wait 30 s for each other, the first time; later as long as it takes. Compiling may
+        take one of them that much longer.
+        """
+        for axes in ((LANE,), (DATA,), (LANE, DATA)):
+            if self._crosses(axes):
+                # A number of each device, or nothing would be left to be summed.
+                numbers = self._placed(np.zeros(self.mesh.devices.shape, np.float32), PartitionSpec(LANE, DATA))
+                total = jax.shard_map(
+                    lambda one, axes=axes: lax.psum(one, axes),
+                    mesh=self.mesh,
+                    in_specs=PartitionSpec(LANE, DATA),
+                    out_specs=PartitionSpec(*(None if axis in axes else axis for axis in (LANE, DATA))),
+                    check_vma=False,
+                )
+                jax.block_until_ready(jax.jit(total)(numbers))
+
+    def _crosses(self, axes: tuple[str, ...]) -> bool:
+        """Returns whether devices along some axes are of several processes."""
+        process = np.vectorize(lambda device: device.process_index)(self.mesh.devices)
+        along = tuple((LANE, DATA).index(axis) for axis in axes)
+        return bool((process.min(along) != process.max(along)).any())
 
     def _placed(self, tree: Any, spec: PartitionSpec) -> Any:
         """Puts a tree on the mesh; where other processes have a part of it, each puts its own."""
