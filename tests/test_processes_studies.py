@@ -60,8 +60,8 @@ def test_one_of_two_is_killed_one_is_stopped_and_one_process_ends_it_alike(
 ) -> None:
     folder = tmp_path / "study"
     lost = int(rng.integers(2))
-    checkpoint = int(rng.integers(1, 4))
-    with together(2, folder, pause=0.04, environment=cache, vary=VARY, **STUDY) as study:
+    checkpoint = int(rng.integers(1, 3))
+    with together(2, folder, pause=0.1, environment=cache, vary=VARY, **STUDY) as study:
         study.until(lambda: max(saved(folder), default=0) >= checkpoint)
         study.processes[lost].send_signal(signal.SIGKILL)
         killed = time.monotonic()
@@ -71,7 +71,7 @@ def test_one_of_two_is_killed_one_is_stopped_and_one_process_ends_it_alike(
         assert f"process {lost} of 2 (" in said and "was lost; the same command goes on" in said and "Traceback" not in said
     if lost == 1:
         assert metadata(folder)["status"] == "failed" and metadata(folder)["error"].startswith("process 1 of 2 (")
-    with together(2, folder, pause=0.04, environment=cache, vary=VARY, **{**STUDY, "progress": "true"}) as study:
+    with together(2, folder, pause=0.1, environment=cache, vary=VARY, **{**STUDY, "progress": "true"}) as study:
         study.until(lambda: "resumed with" in study.said(0))
         before = max(saved(folder))
         study.until(lambda: max(saved(folder), default=0) > before)
