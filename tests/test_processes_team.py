@@ -1,11 +1,14 @@
 """How the processes of a run end: none before the others have come to their end, and one that goes before is lost."""
 
 import atexit
+import contextlib
+import socket
 import threading
 import time
 
 import pytest
 
+from hpjax.processes.channel import Channel
 from hpjax.processes.meeting import Met
 from hpjax.processes.team import Team
 from test_processes_meeting import meet, places
@@ -20,12 +23,26 @@ def teams(monkeypatch: pytest.MonkeyPatch):
     here = places(3, 0, 1, 2)
     met, _ = meet(here)
     assert all(isinstance(one, Met) for one in met)
+    before = threading.enumerate()
     made = [Team(place, one) for place, one in zip(here, met, strict=True)]
+    watching = [thread for thread in threading.enumerate() if thread not in before]
     yield made, lost
     for one in made:
         one._over.set()
-        for channel in one._channels.values():
-            channel.close()
+    ended = [end(channel) for one in made for channel in one._channels.values()]
+    # What is closed while a thread waits for it is no socket any more, and the thread ends with an error.
+    for thread in watching:
+        thread.join(10)
+        assert not thread.is_alive()
+    for channel in ended:
+        channel.close()
+
+
+def end(channel: Channel) -> Channel:
+    """Ends a connection as the end of its process does; both sides notice it."""
+    with contextlib.suppress(OSError):
+        channel._connection.shutdown(socket.SHUT_RDWR)
+    return channel
 
 
 def leaving(one: Team) -> threading.Thread:
@@ -52,9 +69,9 @@ def test_none_ends_before_all_have_come_to_their_end(teams, order):
 def test_one_that_is_killed_while_it_waits_is_lost(teams):
     made, lost = teams
     waiting = leaving(made[1])
-    made[1]._channels[0].close()
-    end = time.monotonic() + 10
-    while not lost[0] and time.monotonic() < end:
+    end(made[1]._channels[0])
+    until = time.monotonic() + 10
+    while not lost[0] and time.monotonic() < until:
         time.sleep(0.01)
     assert lost[0] == [1] and lost[2] == []
     made[1]._over.set()
