@@ -19,14 +19,14 @@ from jax.sharding import NamedSharding, PartitionSpec
 from hpjax.batch import Examples
 from hpjax.inspection.measure import Measured, measure
 from hpjax.inspection.settings import Inspections
-from hpjax.mapping import Mapping
+from hpjax.mapping import Mapper
 from hpjax.moves import Moves
 from hpjax.placement import LANE, Layout
 from hpjax.state import FOREVER, TrialState, Values
 from hpjax.trial import Trial
 
 
-class LaneProgram(Mapping, Moves):
+class LaneProgram(Mapper, Moves):
     """The compiled functions of one compile group. `trial` has the static part; everything else is an argument.
 
     `states` is a `TrialState` whose leaves have a leading lane axis; `values` a dict of arrays [lanes]. Attributes: see

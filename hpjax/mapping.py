@@ -18,7 +18,7 @@ TOLD = ("chunk", "evaluate", "measure", "inspect")
 """Functions whose results the host reads: where other processes have some of the lanes, all are told of all lanes."""
 
 
-class Mapping(Placement):
+class Mapper(Placement):
     """Maps functions over lanes and devices, and compiles them."""
 
     def _over_lanes(self, function: Callable[..., Any], lanewise: int) -> Callable[..., Any]:

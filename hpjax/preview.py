@@ -12,7 +12,7 @@ from hpjax.build import SingleRun
 from hpjax.config import Config, check_is_config
 from hpjax.data import Dataset
 from hpjax.data.memory import available
-from hpjax.data.standing import stand_in
+from hpjax.data.stand_in import stand_in
 from hpjax.processes import Alone, opening
 from hpjax.resolve import Lengths, static_settings
 

@@ -90,7 +90,7 @@ class Trial(Updates):
             accumulation=values["first_accumulation"],
             params=params,
             collections=variables,
-            optimizer=self.first(values, params),
+            optimizer=self.optimizer_state(values, params),
             average=params if self.ema else None,
             gradients=jax.tree.map(jnp.zeros_like, params),
             plateau=schedules.init(),

@@ -108,7 +108,7 @@ class Updates:
             jnp.maximum(ticks, 1),
         )
 
-    def first(self, values: Values, params: Any) -> Any:
+    def optimizer_state(self, values: Values, params: Any) -> Any:
         """Returns the optimizer's state before the first step, this shard's part of it where it is shared out."""
         # Not as scheduled: no optimizer's first state depends on its rates, and the schedules are slow to compile.
         rates = Rates(values["learning_rate"], values["weight_decay"], jnp.float32(0.0), values["first_accumulation"])

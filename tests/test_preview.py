@@ -9,7 +9,7 @@ import pytest
 import hpjax
 from hpjax import build, resolve, train
 from hpjax.config import Config
-from hpjax.data.standing import PUBLISHED, stand_in
+from hpjax.data.stand_in import PUBLISHED, stand_in
 from hpjax.preview import preview
 from hpjax.resolve import static_settings
 

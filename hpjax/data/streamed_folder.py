@@ -33,7 +33,13 @@ def too_large(root: Path, listing: picture_files.Found, image_size: int | None) 
     if left is None or (image_size is None and 200 * sum(listing.sizes) <= left):
         return False
     shape = (image_size, image_size, 3) if image_size is not None else Pictures(root, listing, None).shape
-    return 2 * math.prod(shape) * len(listing.pictures) > left
+    return too_many(len(listing.pictures), shape)
+
+
+def too_many(pictures: int, shape: tuple[int, ...]) -> bool:
+    """Returns whether so many decoded pictures of a shape would take more than half of the memory that is left."""
+    left = memory.available()
+    return left is not None and 2 * math.prod(shape) * pictures > left
 
 
 def tell_bad(root: Path, bad: Mapping[str, str], total: int, bad_files: str) -> None:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hpjax.data import image_folder, labelled, memory, picture_files, splits
+from hpjax.data import image_folder, labelled, picture_files, splits
 from hpjax.data.dataset import Dataset, in_order
 from hpjax.data.pictures import Pictures, Streamed
-from hpjax.data.streamed_folder import too_large
+from hpjax.data.streamed_folder import too_many
 from hpjax.errors import DataError
 
 PUBLISHED: dict[str, tuple[int, int, tuple[int, ...], int]] = {
@@ -58,7 +58,7 @@ def stand_in(name: str, settings: Mapping[str, Any]) -> StandIn | None:
     return StandIn(_zeros(name, (train, val, test), shape, classes), "by its published sizes, not read")
 
 
-def _image_folder(settings: Mapping[str, Any]) -> StandIn | None:
+def _image_folder(settings: Mapping[str, Any]) -> StandIn:
     size, wanted = settings["image_size"], settings["stream"]
     try:
         root = image_folder.find(settings["data_file"], settings["data_dir"])
@@ -67,8 +67,6 @@ def _image_folder(settings: Mapping[str, Any]) -> StandIn | None:
             raise
         root, listing = Path(settings["data_file"]), picture_files.Found([], [], [], [], [])
         (sizes, classes), known = IMAGENET, "by ImageNet's published sizes, not read"
-        left = memory.available()
-        large = left is not None and 2 * sum(sizes) * size * size * 3 > left
     else:
         listing = picture_files.scan(root)
         found = labelled.labelled(root, listing, {})
@@ -76,9 +74,9 @@ def _image_folder(settings: Mapping[str, Any]) -> StandIn | None:
         parts = labelled.parts(root, found.number, *found[1:4], fractions, settings["split_seed"])
         sizes = len(parts["train"][1]), len(parts["val"][1]), len(parts["test"][1])
         classes, known = len(found.class_names), "its files counted, none read"
-        large = too_large(root, listing, size)
-    dataset = _zeros("image_folder", sizes, (size, size, 3), classes)
-    if wanted == "on" or (wanted == "auto" and large):
+    shape = (size, size, 3)
+    dataset = _zeros("image_folder", sizes, shape, classes)
+    if wanted == "on" or (wanted == "auto" and too_many(sum(sizes), shape)):
         pictures = Pictures(root, listing, size)
         numbers = np.arange(sum(sizes))
         dataset = dataclasses.replace(dataset, stream=Streamed(pictures, numbers, "", settings["input_workers"]))
