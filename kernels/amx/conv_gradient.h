@@ -97,10 +97,15 @@ struct Planes {
       } else {
         const int64_t apart = c.stride_across * c.channels;
         const float* from = x + step * c.channels + u * apart + channel;
+        if (valid == TILE && pixels - u >= 2 * TILE) {
 #pragma GCC unroll 16
-        for (int64_t i = 0; i < TILE; ++i)
-          turned[i] = pairs_across(u + 2 * i < pixels ? from + 2 * i * apart : nullptr,
-                                   u + 2 * i + 1 < pixels ? from + (2 * i + 1) * apart : nullptr, valid);
+          for (int64_t i = 0; i < TILE; ++i)
+            turned[i] = pairs_across(from + 2 * i * apart, from + (2 * i + 1) * apart, TILE);
+        } else {
+          for (int64_t i = 0; i < TILE; ++i)
+            turned[i] = pairs_across(u + 2 * i < pixels ? from + 2 * i * apart : nullptr,
+                                     u + 2 * i + 1 < pixels ? from + (2 * i + 1) * apart : nullptr, valid);
+        }
         transpose(turned);
       }
       for (int64_t k = 0; k < n; ++k) {

@@ -5,8 +5,9 @@
 namespace hpjax::HPJAX_ISA {
 
 // What follows the sums [high, wide] of a block, which stand `stride` floats apart: what stood there, bias and activation.
+template <Activation A>
 static void finish_block(const Matmul& m, const float* sums, int64_t stride, int64_t row, int64_t column, int64_t high,
-                         int64_t wide, bool add = false) {
+                         int64_t wide, bool add) {
   for (int64_t j = 0; j < wide; j += W) {
     const int64_t valid = wide - j;
     const V bias = m.bias ? load_part(m.bias + column + j, valid) : V{};
@@ -16,8 +17,20 @@ static void finish_block(const Matmul& m, const float* sums, int64_t stride, int
       if (add) y += load_part(m.c + at, valid);
       if (m.bias) y += bias;
       if (m.before) store_part(m.before + at, y, valid);
-      store_part(m.c + at, activate(m.activation, y), valid);
+      store_part(m.c + at, activate<A>(y), valid);
     }
+  }
+}
+
+static void finish_block(const Matmul& m, const float* sums, int64_t stride, int64_t row, int64_t column, int64_t high,
+                         int64_t wide, bool add = false) {
+  const auto as = [&](auto finish) { finish(m, sums, stride, row, column, high, wide, add); };
+  switch (m.activation) {
+    case NONE: return as(finish_block<NONE>);
+    case RELU: return as(finish_block<RELU>);
+    case TANH: return as(finish_block<TANH>);
+    case GELU: return as(finish_block<GELU>);
+    case SILU: return as(finish_block<SILU>);
   }
 }
 

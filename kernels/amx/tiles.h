@@ -36,18 +36,17 @@ INLINE V pairs_across(const float* even, const float* odd, int64_t n) {
 }
 
 // One tile from a matrix whose k runs along its rows, `stride` floats apart, or down its columns; past `others` rows (or
-// columns) and `depth` it is filled up with zeros.
-template <bool ALONG, bool TURNED>
+// columns) and `depth` it is filled up with zeros. WHOLE: there is nothing to fill up.
+template <bool ALONG, bool TURNED, bool WHOLE>
 INLINE void put_tile(const float* from, int64_t stride, int64_t others, int64_t depth, char* to) {
   V tile[TILE];
-  const bool whole = others >= TILE && depth >= 2 * TILE;
 #pragma GCC unroll 16
   for (int64_t i = 0; i < TILE; ++i) {
     const float* row = from + (ALONG ? i : 2 * i) * stride;
     if (ALONG) {
-      tile[i] = whole ? pairs_along(row, 2 * TILE) : i < others ? pairs_along(row, depth) : V{};
+      tile[i] = WHOLE ? pairs_along(row, 2 * TILE) : i < others ? pairs_along(row, depth) : V{};
     } else {
-      tile[i] = whole ? pairs_across(row, row + stride, TILE)
+      tile[i] = WHOLE ? pairs_across(row, row + stride, TILE)
                       : pairs_across(2 * i < depth ? row : nullptr, 2 * i + 1 < depth ? row + stride : nullptr, others);
     }
   }
@@ -56,11 +55,20 @@ INLINE void put_tile(const float* from, int64_t stride, int64_t others, int64_t 
   for (int64_t i = 0; i < TILE; ++i) store(reinterpret_cast<float*>(to) + i * TILE, tile[i]);
 }
 
+// The same at a matrix's edge: a function of its own, for its branches would take the registers of the whole tiles' loop.
+template <bool ALONG, bool TURNED>
+__attribute__((noinline)) static void put_edge(const float* from, int64_t stride, int64_t others, int64_t depth, char* to) {
+  put_tile<ALONG, TURNED, false>(from, stride, others, depth, to);
+}
+
 // The tiles of 16 rows (or columns) of a matrix, one after the other along k.
 template <bool ALONG, bool TURNED>
 static void put_tiles(const float* from, int64_t stride, int64_t others, int64_t depth, char* to) {
-  for (int64_t k = 0; k < depth; k += 2 * TILE, to += TILE_BYTES)
-    put_tile<ALONG, TURNED>(from + (ALONG ? k : k * stride), stride, others, depth - k, to);
+  for (int64_t k = 0; k < depth; k += 2 * TILE, to += TILE_BYTES) {
+    const float* corner = from + (ALONG ? k : k * stride);
+    const bool whole = others >= TILE && depth - k >= 2 * TILE;
+    (whole ? put_tile<ALONG, TURNED, true> : put_edge<ALONG, TURNED>)(corner, stride, others, depth - k, to);
+  }
 }
 
 }  // namespace hpjax::HPJAX_ISA

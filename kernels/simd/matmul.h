@@ -50,8 +50,7 @@ static void pack_across(const float* a, int64_t stride, int64_t rows, int64_t de
   const int64_t whole = rows - rows % MR, rest = rows - whole;
   for (int64_t k = 0; k < depth; ++k) {
     const float* row = a + k * stride;
-    for (int64_t i = 0; i < whole; i += MR)
-      for (int r = 0; r < MR; ++r) to[i * depth + k * MR + r] = row[i + r];
+    for (int64_t i = 0; i < whole; i += MR) __builtin_memcpy(to + i * depth + k * MR, row + i, MR * sizeof(float));
     for (int64_t r = 0; r < rest; ++r) to[whole * depth + k * MR + r] = row[whole + r];
   }
 }

@@ -131,6 +131,34 @@ INLINE void store_part(float* p, V v, int64_t n) {
 }
 
 // Turns W vectors of W floats round their diagonal.
+#if defined(HPJAX_X86) && HPJAX_WIDTH == 16
+// By shuffles that need no vector of places: sixteen rows and those would not fit the registers.
+INLINE void transpose(V (&rows)[W]) {
+  __m512 pairs[W], fours[W], eights[W];
+#pragma GCC unroll 16
+  for (int i = 0; i < W; i += 2) {
+    const __m512 a = (__m512)rows[i], b = (__m512)rows[i + 1];
+    pairs[i] = _mm512_unpacklo_ps(a, b), pairs[i + 1] = _mm512_unpackhi_ps(a, b);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < W; ++i) {
+    const int from = i / 4 * 4 + i % 4 / 2;
+    const __m512d a = _mm512_castps_pd(pairs[from]), b = _mm512_castps_pd(pairs[from + 2]);
+    fours[i] = _mm512_castpd_ps(i % 2 ? _mm512_unpackhi_pd(a, b) : _mm512_unpacklo_pd(a, b));
+  }
+  // Quarter q of fours[4 i + j] is column 4 q + j of rows 4 i to 4 i + 3.
+#pragma GCC unroll 16
+  for (int i = 0; i < W; ++i) {
+    const __m512 a = fours[i / 8 * 8 + i % 4], b = fours[i / 8 * 8 + i % 4 + 4];
+    eights[i] = i % 8 < 4 ? _mm512_shuffle_f32x4(a, b, 0x88) : _mm512_shuffle_f32x4(a, b, 0xdd);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < W; ++i) {
+    const __m512 a = eights[i % 8], b = eights[i % 8 + 8];
+    rows[i] = (V)(i < 8 ? _mm512_shuffle_f32x4(a, b, 0x88) : _mm512_shuffle_f32x4(a, b, 0xdd));
+  }
+}
+#else
 INLINE void transpose(V (&rows)[W]) {
 #pragma GCC unroll 4
   for (int s = 1; s < W; s *= 2) {
@@ -143,6 +171,7 @@ INLINE void transpose(V (&rows)[W]) {
     }
   }
 }
+#endif
 
 // exp(t) / 2^n to about 1e-7 relative, for |t| < 89.
 INLINE V exp_part(V t, I& n) {
