@@ -89,7 +89,7 @@ def comparisons(cores: int) -> dict[str, Comparison]:
         "trials/s",
         (Contender("hpjax.run_sweep, 2,000 trials", "study_hpjax", (2000,)),),
         (*peers, Contender("jax.vmap by hand, 2,000 trials", "study_vmap", (2000,))),
-        4.5,
+        6.0,
     )
     stopped = Comparison(
         "digits study of 1,024 trials with 27 evaluations each",
@@ -103,9 +103,9 @@ def comparisons(cores: int) -> dict[str, Comparison]:
         "study": whole,
         "large": large,
         "asha": stopped,
-        "cnn": steps("MNIST CNN, batch 64", "cnn", 2 * cores),
-        "resnet": steps("ResNet-20, batch 128", "resnet", cores),
-        "transformer": steps("transformer, batch 12 x 64", "transformer", cores),
+        "cnn": steps("MNIST CNN, batch 64", "cnn", 2 * cores, must=2.0),
+        "resnet": steps("ResNet-20, batch 128", "resnet", cores, must=1.3),
+        "transformer": steps("transformer, batch 12 x 64", "transformer", cores, must=1.5),
         "update_momentum": update("momentum", "torch", 0.95),
         "update_adamw": update("adamw", "torch", 0.95),
         "update_lars": update("lars", "optax", 5.0),

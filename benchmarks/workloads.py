@@ -17,6 +17,7 @@ from benchmarks import updates
 
 TRIALS = 64
 TRIAL_STEPS = 500
+LONG = {"steps": 540, "eval_every": "20"}
 SECONDS = 5.0
 DTYPES = ("float32", "bfloat16")
 
@@ -58,9 +59,10 @@ def study(trials: int, **settings: Any) -> dict[str, float]:
     """A whole study of that perceptron, from its settings to its last picture, compiling included; trials/s."""
     from hpjax import Config, run_sweep
 
+    steps = str(settings.pop("steps", TRIAL_STEPS))
     base = Config(
-        optimizer="adamw", schedule="cosine", train_steps="540", test_fraction=0.0, log_every="540", progress=False
-    ).replace(eval_every=settings.pop("eval_every", "540"), compute_dtype=DTYPES[settings.pop("bf16", False)])
+        optimizer="adamw", schedule="cosine", train_steps=steps, test_fraction=0.0, log_every=steps, progress=False
+    ).replace(eval_every=settings.pop("eval_every", steps), compute_dtype=DTYPES[settings.pop("bf16", False)])
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         vary = {"learning_rate": "log(1e-4,1e-1)"}
@@ -77,18 +79,18 @@ def study_hpjax(trials: int, bf16: bool = False) -> dict[str, float]:
 
 
 def study_every(trials: int) -> dict[str, float]:
-    """The same with 27 evaluations a trial; trials/s."""
-    return study(trials, eval_every="20")
+    """The same with 540 steps and 27 evaluations a trial; trials/s."""
+    return study(trials, **LONG)
 
 
 def study_asha(trials: int) -> dict[str, float]:
-    """The same with 27 evaluations a trial and ASHA's stopping rule, eta 3; trials/s."""
-    return study(trials, eval_every="20", scheduler="asha")
+    """The same as `study_every` with ASHA's stopping rule, eta 3; trials/s."""
+    return study(trials, **LONG, scheduler="asha")
 
 
 def study_promotion(trials: int) -> dict[str, float]:
     """The same with ASHA's promotion rule; trials/s."""
-    return study(trials, eval_every="20", scheduler="asha_promotion")
+    return study(trials, **LONG, scheduler="asha_promotion")
 
 
 def study_vmap(trials: int) -> dict[str, float]:
@@ -126,10 +128,10 @@ def study_vmap(trials: int) -> dict[str, float]:
                 return optax.softmax_cross_entropy_with_integer_labels(found, train_y[batch]).mean()
 
             updates, state = adam.update(jax.grad(loss)(params), state)
-            factor = rate * 0.5 * (1.0 + jnp.cos(jnp.pi * number / 540))
+            factor = rate * 0.5 * (1.0 + jnp.cos(jnp.pi * number / TRIAL_STEPS))
             return (jax.tree.map(lambda p, u: p - factor * u, params, updates), state), None
 
-        (params, _), _ = jax.lax.scan(step, (params, adam.init(params)), jnp.arange(540))
+        (params, _), _ = jax.lax.scan(step, (params, adam.init(params)), jnp.arange(TRIAL_STEPS))
         return (logits(params, val_x).argmax(axis=1) == val_y).mean()
 
     began = time.perf_counter()
