@@ -9,6 +9,7 @@ import pytest
 
 import hpjax
 from hpjax.errors import ConfigError, RunFolderError
+from storages import stored
 
 CONFIG = hpjax.Config(
     hidden_sizes="8", optimizer="adamw", train_steps="8", eval_every="4", progress=False, tensorboard=False
@@ -36,16 +37,19 @@ def test_what_was_asked_for_is_tried_first(study):
 
 
 def test_a_storage_holds_a_copy(study):
-    copy = optuna.load_study(storage=f"sqlite:///{study.path.parent / 'copy.db'}", study_name="one")
-    assert copy.best_value == max(record.objective for record in study.records)
-    assert [trial.params["learning_rate"] for trial in copy.trials] == [r.values["learning_rate"] for r in study.records]
+    with stored(f"sqlite:///{study.path.parent / 'copy.db'}") as storage:
+        copy = optuna.load_study(storage=storage, study_name="one")
+        best, trials = copy.best_value, copy.trials
+    assert best == max(record.objective for record in study.records)
+    assert [trial.params["learning_rate"] for trial in trials] == [r.values["learning_rate"] for r in study.records]
 
 
 def test_a_finished_study_is_copied_when_it_is_asked_for(study, tmp_path):
     url = f"sqlite:///{tmp_path / 'later.db'}"
     points = study.path.parent / "points.json"
     again = hpjax.run_sweep(CONFIG, VARY, trials=10, enqueue=points, storage=url, study=study.path)
-    assert len(optuna.load_study(storage=url, study_name="one").trials) == len(again.records) == 10
+    with stored(url) as storage:
+        assert len(optuna.load_study(storage=storage, study_name="one").trials) == len(again.records) == 10
 
 
 def test_a_folder_gives_the_study_again(study):

@@ -25,6 +25,7 @@ from hpjax.study.journal import Journal
 from hpjax.study.records import Measured, TrialRecord
 from hpjax.study.replay import read
 from hpjax.study.searched import Choices, Range
+from storages import stored
 from study_records import SEARCHED, trials
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -374,20 +375,23 @@ def test_a_study_is_copied_to_sqlite_and_extended(tmp_path: Path, rng: np.random
     assert export(records[:8], url, "digits", True, **settings) == 7
     assert export(records, url, "digits", True, **settings) == 4
     assert export(records, url, "digits", True, **settings) == 0
-    study = optuna.load_study(study_name="digits", storage=url)
+    with stored(url) as storage:
+        study = optuna.load_study(study_name="digits", storage=storage)
+        found, names = study.trials, study.metric_names
     ended = [r for r in records if r.number != 3]
-    assert [t.user_attrs["trial"] for t in study.trials] == [r.number for r in ended]
-    for trial, record in zip(study.trials, ended, strict=True):
+    assert [t.user_attrs["trial"] for t in found] == [r.number for r in ended]
+    for trial, record in zip(found, ended, strict=True):
         assert trial.params == record.values
         assert trial.values == (None if math.isnan(record.objective) else [record.objective])
         np.testing.assert_array_equal(list(trial.intermediate_values.values()), [m.value for m in record.curve])
-    assert study.metric_names == ["val/accuracy"]
+    assert names == ["val/accuracy"]
 
 
 def test_a_storage_that_cannot_be_used_is_told_without_the_password(tmp_path: Path, rng: np.random.Generator) -> None:
     records = trials(rng, 1)
     other = f"sqlite:///{tmp_path}/other.db"
-    optuna.create_study(storage=other, study_name="digits").add_trial(optuna.create_trial(value=1.0))
+    with stored(other) as storage:
+        optuna.create_study(storage=storage, study_name="digits").add_trial(optuna.create_trial(value=1.0))
     for url, message in [
         (other, "storage '.*other.db' holds another study 'digits'; expected a storage without it, or another name"),
         ("nonsense", "storage 'nonsense' cannot be used: .*; expected a URL like sqlite:///study.db"),

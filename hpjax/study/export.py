@@ -43,9 +43,9 @@ def export(
         this name that is not a copy of this one.
     """
     optuna = _optuna()
-    with _explained(url), _quiet(optuna):
+    with _explained(url), _quiet(optuna), _opened(optuna, url) as storage:
         study = optuna.create_study(
-            storage=url,
+            storage=storage,
             study_name=study_name,
             direction="maximize" if maximise else "minimize",
             load_if_exists=True,
@@ -79,7 +79,11 @@ def check(url: str) -> None:
 
         parsed = sqlalchemy.engine.make_url(url)
         if parsed.get_backend_name() != "sqlite":
-            sqlalchemy.create_engine(parsed).connect().close()
+            engine = sqlalchemy.create_engine(parsed)
+            try:
+                engine.connect().close()
+            finally:
+                engine.dispose()
             return
         if parsed.database not in (None, "", ":memory:"):
             folder = Path(parsed.database).expanduser().absolute().parent
@@ -140,6 +144,17 @@ def _quiet(optuna: Any) -> Iterator[None]:
             yield
     finally:
         optuna.logging.set_verbosity(before)
+
+
+@contextlib.contextmanager
+def _opened(optuna: Any, url: str) -> Iterator[Any]:
+    """Opens a storage, and closes its connections at the end: left to the collector, Python 3.13 warns of them."""
+    storage = optuna.storages.RDBStorage(url)
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 @contextlib.contextmanager
