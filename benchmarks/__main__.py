@@ -1,8 +1,8 @@
 """`make bench`: hpjax and its peers in turn, A B A B, each in processes of its own; medians and their ratio.
 
 `python -m benchmarks NAME...` makes the named comparisons only: digits, study, large, asha, cnn, resnet, transformer,
-update_momentum, update_adamw, update_lars, update_lamb; and with `_bf16` behind its name digits, study, large, cnn, resnet
-or transformer with products of bfloat16.
+update_momentum, update_adamw, update_lars, update_lamb, conv_forward, conv_to_input, conv_to_kernel; and with `_bf16` behind
+its name digits, study, large, cnn, resnet or transformer with products of bfloat16.
 """
 
 import importlib.metadata
@@ -66,6 +66,15 @@ def comparisons(cores: int) -> dict[str, Comparison]:
         peers = Contender(f"{peer}, {cores} threads", f"update_{name}_{peer}", (cores,), peer)
         return Comparison(f"{name} over ResNet-50's tensors", "steps/s", (ours,), (peers,), must)
 
+    def convolution(part: str, title: str) -> Comparison:
+        """Returns a convolution's part on one core against the rate of a large product there."""
+        ours = Contender(f"hpjax, {title}", f"conv_{part}_hpjax", (1,))
+        peers = (
+            Contender("NumPy, product of 1,024 x 1,024", "product_numpy", (1,)),
+            Contender("PyTorch, the same", "product_torch", (1,), "torch"),
+        )
+        return Comparison(f"convolution 3 x 3, 16 to 32, one core: {title}", "GF/s", (ours,), peers, 0.7)
+
     study = Comparison(
         "digits MLP study, 500 steps a trial",
         "trials/s",
@@ -88,7 +97,7 @@ def comparisons(cores: int) -> dict[str, Comparison]:
         "digits study of 2,000 trials, all included",
         "trials/s",
         (Contender("hpjax.run_sweep, 2,000 trials", "study_hpjax", (2000,)),),
-        (*peers, Contender("jax.vmap by hand, 2,000 trials", "study_vmap", (2000,))),
+        peers,
         6.0,
     )
     stopped = Comparison(
@@ -110,6 +119,9 @@ def comparisons(cores: int) -> dict[str, Comparison]:
         "update_adamw": update("adamw", "torch", 0.95),
         "update_lars": update("lars", "optax", 5.0),
         "update_lamb": update("lamb", "optax", 3.0),
+        "conv_forward": convolution("forward", "forward"),
+        "conv_to_input": convolution("to_input", "to its input"),
+        "conv_to_kernel": convolution("to_kernel", "to its kernel"),
         "digits_bf16": in_bf16(study, 8.0),
         "study_bf16": in_bf16(whole, 8.0),
         "large_bf16": in_bf16(large, 8.0),

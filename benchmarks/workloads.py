@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import updates
+from benchmarks import convolutions, updates
 
 TRIALS = 64
 TRIAL_STEPS = 500
@@ -283,6 +283,31 @@ def update_lamb_hpjax(threads: int) -> dict[str, float]:
 def update_lamb_optax(_: int) -> dict[str, float]:
     """The same by `optax.lamb`; steps/s."""
     return updates.optax_step("lamb")
+
+
+def conv_forward_hpjax(_: int) -> dict[str, float]:
+    """A 3 x 3 convolution from 16 to 32 channels with bias and relu, on one core; GF/s."""
+    return convolutions.hpjax_conv("forward")
+
+
+def conv_to_input_hpjax(_: int) -> dict[str, float]:
+    """Its gradient with respect to the pictures; GF/s."""
+    return convolutions.hpjax_conv("to_input")
+
+
+def conv_to_kernel_hpjax(_: int) -> dict[str, float]:
+    """Its gradients with respect to kernel and bias; GF/s."""
+    return convolutions.hpjax_conv("to_kernel")
+
+
+def product_numpy(_: int) -> dict[str, float]:
+    """A product of two matrices of 1,024 x 1,024 by NumPy's BLAS on one core; GF/s."""
+    return convolutions.numpy_product()
+
+
+def product_torch(_: int) -> dict[str, float]:
+    """The same by PyTorch; GF/s."""
+    return convolutions.torch_product()
 
 
 def _pictures(edge: int, channels: int) -> Any:
