@@ -105,6 +105,16 @@ def configure(neighbours: int = 1) -> str | None:
     return None
 
 
+def found() -> int:
+    """Starts JAX and returns how many devices it has here; raises ConfigError where it finds none."""
+    try:
+        return jax.local_device_count()
+    except (RuntimeError, AssertionError) as error:
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"JAX finds no device (JAX_PLATFORMS is '{platforms}'): {reason}") from None
+
+
 def candidates(
     requested: str, micro_batch_size: int, eval_batch_size: int, lane_devices: int = 1, share: Share = ALL
 ) -> list[int]:
@@ -123,12 +133,7 @@ def candidates(
     sizes = {"micro_batch_size": micro_batch_size, "eval_batch_size": eval_batch_size}
     if share.processes > 1:
         return [_of_all(requested, sizes, lane_devices, share)]
-    try:
-        present = jax.local_device_count()
-    except (RuntimeError, AssertionError) as error:
-        platforms = os.environ.get("JAX_PLATFORMS", "")
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"JAX finds no device (JAX_PLATFORMS is '{platforms}'): {reason}") from None
+    present = found()
     if lane_devices > present:
         raise ConfigError(
             f"lane_devices is {lane_devices}; expected at most the {present} that this machine has (with 1 the numbers of a "

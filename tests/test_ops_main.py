@@ -1,6 +1,9 @@
 """`python -m hpjax.ops`: what the operators run on, their errors and rates."""
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -60,3 +63,10 @@ def test_a_wrong_operator_is_found(capsys, monkeypatch):
 def test_bad_input_is_one_line(capsys, words, message):
     assert program.main(["hpjax.ops", *words]) == 2
     assert capsys.readouterr().err == f"hpjax.ops: {message}\n"
+
+
+def test_a_platform_that_jax_does_not_find_is_one_line():
+    asked = {**os.environ, "JAX_PLATFORMS": "none_such"}
+    ended = subprocess.run([sys.executable, "-m", "hpjax.ops"], env=asked, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert re.fullmatch(r"hpjax\.ops: JAX finds no device \(JAX_PLATFORMS is 'none_such'\): .*\n", ended.stderr)

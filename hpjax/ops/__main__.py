@@ -17,10 +17,12 @@ def main(argv: Sequence[str]) -> int:
     def work() -> int:
         asked = _parse(argv[1:]).native
         # JAX takes a second to start, which a wrong flag or --help need not wait for.
+        from hpjax import devices
         from hpjax.ops import check, native
         from hpjax.resolve import native_mode
 
         mode = native_mode(asked)
+        devices.found()
         command.show(native.described(mode))
         others = ", ".join(native.available())
         if others:
