@@ -51,5 +51,5 @@ def test_a_step_is_the_composed_one(gpu, rng, name, around, moment_dtype):
 
 def test_it_says_what_is_missing():
     missing = native.missing_cuda()
-    assert missing is None or missing.endswith("expected HPJAX_CUDA=1 and nvcc when hpjax is installed")
+    assert missing is None or missing.endswith("where it finds HPJAX_CUDA=1 and nvcc)")
     assert native.in_use("off") == "XLA"

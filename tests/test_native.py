@@ -1,6 +1,9 @@
 """The native kernels against float64 NumPy, for every instruction set that this processor runs."""
 
+import importlib.util
 import os
+import re
+import sys
 from collections.abc import Iterator
 
 import jax
@@ -10,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import hpjax
 from hpjax.config import Config
 from hpjax.errors import ConfigError
 from hpjax.ops import conv, conv1d, dense, native, native_conv, native_dense
@@ -499,6 +503,17 @@ def test_native_in_vain_is_refused(monkeypatch):
     ):
         resolve(Config(native="on"))
     assert native.described("off") == "kernels: XLA alone; the native ones are not built (no compiler)"
+
+
+def test_kernels_that_are_not_built_say_what_building_needs(monkeypatch):
+    """Not Python's words about a name; where the module is there, but does not load, those of the loader."""
+    monkeypatch.setitem(sys.modules, "hpjax._kernels", None)
+    monkeypatch.delattr(hpjax, "_kernels", raising=False)
+    missing = native.missing.__wrapped__
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert missing() == "not built (installing hpjax builds them where it finds a C++17 compiler (g++ or clang++))"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    assert re.fullmatch(r"not loaded \(.*_kernels.*\)", missing())
 
 
 def test_kernels_are_not_said_to_run_on_another_device(monkeypatch):

@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import functools
+import importlib.util
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ def missing() -> str | None:
     try:
         from hpjax import _kernels  # type: ignore[attr-defined]
     except ImportError as error:
-        return f"not built ({error})"
+        return _unbuilt("_kernels", "a C++17 compiler (g++ or clang++)", error)
     for name, handler in _kernels.handlers().items():
         jax.ffi.register_ffi_target(name, handler, platform="cpu")
     return None
@@ -35,10 +36,16 @@ def missing_cuda() -> str | None:
     try:
         from hpjax import _cuda_kernels  # type: ignore[attr-defined]
     except ImportError as error:
-        return f"not built ({error}); expected HPJAX_CUDA=1 and nvcc when hpjax is installed"
+        return _unbuilt("_cuda_kernels", "HPJAX_CUDA=1 and nvcc", error)
     for name, handler in _cuda_kernels.handlers().items():
         jax.ffi.register_ffi_target(name, handler, platform="CUDA")
     return None
+
+
+def _unbuilt(module: str, needs: str, error: ImportError) -> str:
+    if importlib.util.find_spec(f"hpjax.{module}") is not None:
+        return f"not loaded ({' '.join(str(error).split())})"
+    return f"not built (installing hpjax builds them where it finds {needs})"
 
 
 def instruction_set() -> str | None:
