@@ -10,7 +10,7 @@ import pytest
 from flax import linen as nn
 
 from hpjax.errors import ConfigError
-from hpjax.ops import ACTIVATIONS, Conv, Conv1d, Dense, avg_pool, conv, conv1d, dense, max_pool
+from hpjax.ops import ACTIVATIONS, Conv, Conv1d, Dense, avg_pool, conv, conv1d, dense, max_pool, native, precision
 
 # The package's attribute of that name is the function.
 conv_module = importlib.import_module("hpjax.ops.conv")
@@ -420,3 +420,20 @@ def test_an_unknown_activation_names_the_nearest():
         shapes = {dense: ((2, 3), (3, 4)), conv: ((2, 3, 3, 1), (1, 1, 1, 4)), conv1d: ((2, 3, 1), (1, 1, 4))}[operator]
         with pytest.raises(ConfigError, match=f"activation '{name}' is unknown; did you mean 'relu'"):
             operator(*map(jnp.ones, shapes), jnp.ones(4), activation=name)
+
+
+@pytest.mark.parametrize("compute_dtype", precision.DTYPES)
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(0, 3, 4), (3, 0, 4), (3, 4, 0)])
+@pytest.mark.parametrize("on", [True, False])
+def test_a_batch_of_none_and_layers_without_inputs_or_outputs(on, rows, inputs, outputs, compute_dtype):
+    x, kernel, bias = jnp.ones((rows, inputs)), jnp.ones((inputs, outputs)), jnp.full(outputs, 2.0)
+    with native.scope(on), precision.scope(compute_dtype):
+        y, pullback = jax.vjp(lambda *a: dense(*a, "relu"), x, kernel, bias)
+        to_x, to_kernel, to_bias = pullback(y)
+        np.testing.assert_array_equal(y, np.full((rows, outputs), inputs + 2))
+        np.testing.assert_array_equal(to_x, np.zeros((rows, inputs)))
+        np.testing.assert_array_equal(to_kernel, np.zeros((inputs, outputs)))
+        np.testing.assert_array_equal(to_bias, np.full(outputs, rows * (inputs + 2)))
+        y, pullback = jax.vjp(lambda *a: conv(*a, activation="relu"), jnp.ones((0, 5, 4, 2)), jnp.ones((3, 3, 2, 6)))
+        assert y.shape == (0, 5, 4, 6)
+        np.testing.assert_array_equal(pullback(y)[1], np.zeros((3, 3, 2, 6)))

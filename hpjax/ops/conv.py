@@ -104,7 +104,8 @@ def _slices(x: jax.Array, kernel: jax.Array, stride: tuple[int, int], pads: Pads
     height, width, channels, _ = kernel.shape
     patches = x.dtype.itemsize * out.shape[1] * out.shape[2] * height * width * channels
     most = max(PATCH_BYTES // patches, 1)
-    size = max(divisor for divisor in range(1, x.shape[0] + 1) if x.shape[0] % divisor == 0 and divisor <= most)
+    # Of a batch of none: 0.
+    size = max((part for part in range(1, x.shape[0] + 1) if x.shape[0] % part == 0 and part <= most), default=0)
     # The one patch of a 1x1 kernel is the input itself.
     if size == x.shape[0] or height == width == 1:
         return _product(x, kernel, stride, pads)
@@ -129,7 +130,7 @@ def _product(x: jax.Array, kernel: jax.Array, stride: Sequence[int], pads: Pads)
     """Returns the convolution as one matrix product of all patches."""
     patches = _patches(x, kernel.shape[:2], stride, pads)
     flat = patches.reshape(-1, patches.shape[3])
-    return _multiplied(flat, kernel.reshape(-1, kernel.shape[3])).reshape(*patches.shape[:3], kernel.shape[3])
+    return _multiplied(flat, kernel.reshape(flat.shape[1], kernel.shape[3])).reshape(*patches.shape[:3], kernel.shape[3])
 
 
 def _multiplied(a: jax.Array, b: jax.Array) -> jax.Array:

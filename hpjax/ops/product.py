@@ -36,7 +36,7 @@ def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Arra
 
 def _backward(saved: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    rows, columns = x.reshape(-1, x.shape[-1]), cotangent.reshape(-1, cotangent.shape[-1])
+    rows, columns = rounded.flat(x), rounded.flat(cotangent)
     if jax.default_backend() == "cpu":
         # The barriers keep XLA from folding the transpositions into the product again.
         gradient = lax.optimization_barrier(lax.optimization_barrier(columns.T) @ rows).T

@@ -3,6 +3,7 @@
 The gradients' products are rounded likewise, which those that JAX derives would not be.
 """
 
+import math
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,11 @@ def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
     return lax.dot_general(a.astype(jnp.bfloat16), b.astype(jnp.bfloat16), over, preferred_element_type=a.dtype)
 
 
+def flat(x: jax.Array) -> jax.Array:
+    """Returns the vectors of a batch as rows, float [rows, inputs]; there may be none, or of no inputs."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
 @jax.custom_vjp
 def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Returns `x @ kernel` for float [..., inputs] and [inputs, outputs]."""
@@ -37,7 +43,7 @@ def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Arra
 
 def _backward(saved: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    rows, columns = x.reshape(-1, x.shape[-1]), cotangent.reshape(-1, cotangent.shape[-1])
+    rows, columns = flat(x), flat(cotangent)
     return matmul(cotangent, kernel.T), matmul(rows.T, columns)
 
 
