@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from hpjax.lanes import LaneProgram
 from hpjax.losses import LOSSES
 from hpjax.models import MODELS
 from hpjax.objective import Objective
+from hpjax.ops import native, precision
 from hpjax.placement import Layout
 from hpjax.registry import REQUIRED
 from hpjax.resolve import static_settings
@@ -186,8 +188,8 @@ def check_parts(config: Config, dataset: Dataset, scalars: Mapping[str, Any]) ->
       scalars: its traced values, by name.
 
     Raises:
-      ConfigError: the model does not give one output a class, or the loss one value an item. What a part of one's own
-        raises comes through as it is.
+      ConfigError: the model does not give one output a class, or the loss one value an item, or a gradient is
+        differentiated again with native on. What a part of one's own raises comes through as it is.
     """
     _check_plugins(config)
     if config.batch_size_schedule is not None:
@@ -216,7 +218,16 @@ def check_parts(config: Config, dataset: Dataset, scalars: Mapping[str, Any]) ->
         items = expected[:-1] if metrics.is_mean(name) else expected[:1]
         if getattr(value, "shape", ())[: None if metrics.is_mean(name) else 1] != items:
             raise ConfigError(f"metric '{name}' gives {_shape(value)} for 2 examples; expected {items}, one value an item")
-    jax.eval_shape(tick, dict(scalars), on_device)
+    try:
+        with native.scope(part.native), precision.scope(part.compute_dtype):
+            jax.eval_shape(tick, dict(scalars), on_device)
+    except ValueError as error:
+        if re.search(r"`hpjax_\w+` cannot be differentiated", str(error)) is None:
+            raise
+        whose = f"model '{config.model}' with loss '{config.loss}'"
+        raise ConfigError(
+            f"{whose} takes a gradient, which the native kernels cannot differentiate again; expected native=off"
+        ) from None
 
 
 def _check_batch(config: Config, scalars: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ import pytest
 import hpjax
 from hpjax import preview, resolve, train
 from hpjax.checkpoints import damage
-from hpjax.ops import ACTIVATIONS
+from hpjax.ops import ACTIVATIONS, native
 from hpjax.registry import Scalar
 
 ROOT = Path(__file__).parent.parent
@@ -486,6 +486,7 @@ def assert_full(trained, folder: Path) -> None:
 
 
 PLUGINS = """
+import jax
 from flax import linen as nn
 class Net(nn.Module):
     outputs: int
@@ -494,6 +495,16 @@ class Net(nn.Module):
         return nn.Dense(self.outputs)(x.reshape(x.shape[0], -1))
 def few(outputs):
     return Net(5)
+class Steep(nn.Module):
+    outputs: int
+    @nn.compact
+    def __call__(self, x, training=None):
+        x = x.reshape(x.shape[0], -1)
+        layer = nn.Dense(self.outputs)
+        y = layer(x)
+        return y if self.is_initializing() else y + jax.grad(lambda x: (layer(x) ** 2).sum())(x).sum()
+def steep(outputs):
+    return Steep(outputs)
 def scalar(logits, labels, *, label_smoothing=0.0):
     return (logits ** 2).mean()
 """
@@ -503,6 +514,11 @@ def scalar(logits, labels, *, label_smoothing=0.0):
     ("words", "message"),
     [
         ("--model=plugins_of_a_person:few", "gives (2, 5) for 2 examples; expected (2, 10)"),
+        pytest.param(
+            "--model=plugins_of_a_person:steep",
+            "takes a gradient, which the native kernels cannot differentiate again; expected native=off",
+            marks=pytest.mark.skipif(native.missing() is not None, reason="there are no native kernels"),
+        ),
         ("--loss=plugins_of_a_person:scalar", "gives () for 2 examples; expected (2,)"),
         ("--eval_batch_size=99999999", "eval_batch_size is 99999999; expected at most 1797"),
         ("--undefok=lerning_rate", "flag 'undefok' is not for hpjax"),
