@@ -5,6 +5,7 @@ import contextvars
 import functools
 import importlib.util
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -45,7 +46,8 @@ def missing_cuda() -> str | None:
 def _unbuilt(module: str, needs: str, error: ImportError) -> str:
     if importlib.util.find_spec(f"hpjax.{module}") is not None:
         return f"not loaded ({' '.join(str(error).split())})"
-    return f"not built (installing hpjax builds them where it finds {needs})"
+    # The folder: in a clone, Python takes the clone's hpjax before one that was installed with its kernels.
+    return f"not in {Path(__file__).parents[1]} (installing hpjax builds them where it finds {needs})"
 
 
 def instruction_set() -> str | None:
