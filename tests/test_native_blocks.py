@@ -254,14 +254,14 @@ def test_lanes_give_the_bits_of_one(rng):
     every = jax.grad(block, tuple(range(6)))
     with native.scope(True):
         program = str(jax.make_jaxpr(jax.vmap(every))(*arguments))
-        mapped, one_by_one = (
-            jax.jit(jax.vmap(every))(*arguments),
-            jax.jit(lambda *a: jax.lax.map(lambda b: every(*b), a))(*arguments),
-        )
+        one_by_one = lambda *a: jax.lax.map(lambda b: every(*b), a)  # noqa: E731
+        mesh, lane = jax.sharding.Mesh(np.array(jax.devices()[:lanes]), ("lane",)), jax.sharding.PartitionSpec("lane")
+        spread = jax.shard_map(one_by_one, mesh=mesh, in_specs=lane, out_specs=lane, check_vma=False)
+        every_way = [jax.jit(mapped)(*arguments) for mapped in (jax.vmap(every), one_by_one, spread)]
         alone = [jax.jit(every)(*(argument[lane] for argument in arguments)) for lane in range(lanes)]
     for name in ("attention", "norm", "perceptron"):
         assert f"hpjax_{name}_gradient" in program
-    for found in (mapped, one_by_one):
+    for found in every_way:
         jax.tree.map(np.testing.assert_array_equal, found, jax.tree.map(lambda *leaves: np.stack(leaves), *alone))
 
 
