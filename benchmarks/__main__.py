@@ -112,9 +112,9 @@ def comparisons(cores: int) -> dict[str, Comparison]:
         "study": whole,
         "large": large,
         "asha": stopped,
-        "cnn": steps("MNIST CNN, batch 64", "cnn", 2 * cores, must=2.0),
+        "cnn": steps("MNIST CNN, batch 64", "cnn", 64, must=2.0),
         "resnet": steps("ResNet-20, batch 128", "resnet", cores, must=1.3),
-        "transformer": steps("transformer, batch 12 x 64", "transformer", cores, must=1.5),
+        "transformer": steps("transformer, batch 12 x 64", "transformer", 8, must=1.5),
         "update_momentum": update("momentum", "torch", 0.95),
         "update_adamw": update("adamw", "torch", 0.95),
         "update_lars": update("lars", "optax", 5.0),
@@ -125,9 +125,9 @@ def comparisons(cores: int) -> dict[str, Comparison]:
         "digits_bf16": in_bf16(study, 8.0),
         "study_bf16": in_bf16(whole, 8.0),
         "large_bf16": in_bf16(large, 8.0),
-        "cnn_bf16": steps("MNIST CNN, batch 64, bf16", "cnn", 2 * cores, "_bf16", 2.0),
+        "cnn_bf16": steps("MNIST CNN, batch 64, bf16", "cnn", 64, "_bf16", 2.0),
         "resnet_bf16": steps("ResNet-20, batch 128, bf16", "resnet", cores, "_bf16", 1.3),
-        "transformer_bf16": steps("transformer, batch 12 x 64, bf16", "transformer", cores, "_bf16", 2.0),
+        "transformer_bf16": steps("transformer, batch 12 x 64, bf16", "transformer", 8, "_bf16", 2.0),
     }
 
 
