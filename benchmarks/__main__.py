@@ -30,13 +30,17 @@ class Contender(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """hpjax's best contender against the peers' best; `must` is the ratio that was asked for, or None."""
+    """hpjax's best contender against the peers' best; `must` is the ratio that was asked for, or None.
+
+    What is `beside` them is measured in the same turns, and has a ratio of its own.
+    """
 
     title: str
     unit: str
     ours: tuple[Contender, ...]
     peers: tuple[Contender, ...]
     must: float | None
+    beside: tuple[Contender, ...] = ()
 
 
 def comparisons(cores: int) -> dict[str, Comparison]:
@@ -90,8 +94,9 @@ def comparisons(cores: int) -> dict[str, Comparison]:
         "digits study of 256 trials, compiling and all host work included",
         "trials/s",
         (Contender("hpjax.run_sweep, 256 trials", "study_hpjax", (256,)),),
-        (*peers, Contender("jax.vmap by hand, 256 trials", "study_vmap", (256,))),
+        peers,
         3.5,
+        (Contender("jax.vmap by hand, 256 trials", "study_vmap", (256,)),),
     )
     large = Comparison(
         "digits study of 2,000 trials, all included",
@@ -151,7 +156,8 @@ def measure(contender: Contender) -> list[dict[str, float]]:
 
 def compare(comparison: Comparison) -> dict[str, Any]:
     """Measures a comparison's contenders in turn, prints each round, and returns the medians."""
-    present = [c for c in (*comparison.ours, *comparison.peers) if importlib.util.find_spec(c.needs)]
+    every = (*comparison.ours, *comparison.peers, *comparison.beside)
+    present = [c for c in every if importlib.util.find_spec(c.needs)]
     rates: dict[str, list[float]] = {c.name: [] for c in present}
     print(f"\n{comparison.title} ({comparison.unit})", flush=True)
     for number in range(ROUNDS):
@@ -171,6 +177,8 @@ def compare(comparison: Comparison) -> dict[str, Any]:
     else:
         asked = "" if comparison.must is None else f"; asked for: {comparison.must} x"
         print(f"  ratio of medians, best against the peers' best: {ratio:.2f} x{asked}", flush=True)
+    for contender in comparison.beside:
+        print(f"  against {contender.name}: {ours / medians[contender.name]:.2f} x", flush=True)
     return {"title": comparison.title, "unit": comparison.unit, "medians": medians, "rates": rates, "ratio": ratio}
 
 
