@@ -1,4 +1,4 @@
-"""`make bench`: hpjax and its peers in turn, A B A B, each in processes of its own; medians and their ratio.
+"""`make bench`: hpjax and its peers in turn, A B A B, each in processes of its own; medians, their ratio and pictures.
 
 `python -m benchmarks NAME...` makes the named comparisons only: digits, study, large, asha, cnn, resnet, transformer,
 update_momentum, update_adamw, update_lars, update_lamb, conv_forward, conv_to_input, conv_to_kernel; and with `_bf16` behind
@@ -106,7 +106,7 @@ def comparisons(cores: int) -> dict[str, Comparison]:
         6.0,
     )
     stopped = Comparison(
-        "digits study of 1,024 trials with 27 evaluations each",
+        "ASHA against all to their ends, 1,024 digits trials with 27 evaluations",
         "trials/s",
         (Contender("ASHA", "study_asha", (1024,)), Contender("ASHA, promotion", "study_promotion", (1024,))),
         (Contender("all to their ends", "study_every", (1024,)),),
@@ -128,7 +128,7 @@ def comparisons(cores: int) -> dict[str, Comparison]:
         "conv_to_input": convolution("to_input", "to its input"),
         "conv_to_kernel": convolution("to_kernel", "to its kernel"),
         "digits_bf16": in_bf16(study, 8.0),
-        "study_bf16": in_bf16(whole, 8.0),
+        "study_bf16": in_bf16(whole, None),
         "large_bf16": in_bf16(large, 8.0),
         "cnn_bf16": steps("MNIST CNN, batch 64, bf16", "cnn", 64, "_bf16", 2.0),
         "resnet_bf16": steps("ResNet-20, batch 128, bf16", "resnet", cores, "_bf16", 1.3),
@@ -179,19 +179,18 @@ def compare(comparison: Comparison) -> dict[str, Any]:
         print(f"  ratio of medians, best against the peers' best: {ratio:.2f} x{asked}", flush=True)
     for contender in comparison.beside:
         print(f"  against {contender.name}: {ours / medians[contender.name]:.2f} x", flush=True)
-    return {"title": comparison.title, "unit": comparison.unit, "medians": medians, "rates": rates, "ratio": ratio}
+    return {
+        **{"title": comparison.title, "unit": comparison.unit, "must": comparison.must, "ratio": ratio},
+        **{"ours": [c.name for c in comparison.ours], "medians": medians, "rates": rates},
+    }
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
     """Draws every contender's median, and its range, as bars, two comparisons a row."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = _pyplot()
     columns = min(len(results), 2)
     rows = -(-len(results) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(6 * columns, 2.6 * rows), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(7 * columns, 2.4 * rows), layout="constrained", squeeze=False)
     for axis in axes.flat[len(results) :]:
         axis.remove()
     for axis, result in zip(axes.flat, results, strict=False):
@@ -199,13 +198,47 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
         middle = [result["medians"][name] for name in names]
         spread = [[m - min(result["rates"][n]) for n, m in zip(names, middle, strict=True)]]
         spread.append([max(result["rates"][n]) - m for n, m in zip(names, middle, strict=True)])
-        colours = ["tab:blue" if name.startswith("hpjax") else "tab:gray" for name in names]
+        colours = ["tab:blue" if name in result["ours"] else "tab:gray" for name in names]
         bars = axis.barh(names, middle, xerr=spread, color=colours)
-        axis.bar_label(bars, [f" {value:.3g}" for value in middle], padding=8)
-        axis.set(title=result["title"], xlabel=result["unit"])
+        axis.bar_label(bars, [f" {value:.3g}" if value < 1000 else f" {value:,.0f}" for value in middle], padding=8)
+        axis.set_title(result["title"], loc="right", fontsize=10)
+        axis.set_xlabel(result["unit"])
         axis.margins(x=0.18)
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def draw_ratios(results: list[dict[str, Any]], path: Path) -> None:
+    """Draws by how much hpjax's best is faster than the peers' best, a bar a comparison, and what was asked for."""
+    plt = _pyplot()
+    found = [result for result in results if result["ratio"] is not None][::-1]
+    figure, axis = plt.subplots(figsize=(10, 0.32 * len(found) + 1.0), layout="constrained")
+    axis.barh([result["title"] for result in found], [result["ratio"] for result in found], color="tab:blue")
+    for place, result in enumerate(found):
+        axis.text(1.01, place, f"{result['ratio']:.2f} x", va="center", transform=axis.get_yaxis_transform())
+    asked = [(place, result["must"]) for place, result in enumerate(found) if result["must"] is not None]
+    places, ratios = [place for place, _ in asked], [must for _, must in asked]
+    axis.scatter(ratios, places, marker="|", s=160, linewidths=2.5, color="tab:orange", zorder=3, label="asked for")
+    axis.axvline(1.0, color="black", linewidth=0.8)
+    axis.set(xscale="log", xlabel="times the rate of the best peer")
+    ticks = [0.5, 1, 2, 4, 8]
+    axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.minorticks_off()
+    axis.margins(x=0.05, y=0.01)
+    axis.legend(loc="lower right")
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _pyplot() -> Any:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
 
 
 def record(results: dict[str, dict[str, Any]]) -> None:
@@ -215,8 +248,9 @@ def record(results: dict[str, dict[str, Any]]) -> None:
     results = {**known, **results}
     OUT.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=1))
-    draw(list(results.values()), OUT / "bench.png")
-    print(f"\nwritten: {path}, {OUT / 'bench.png'}")
+    draw_ratios(list(results.values()), OUT / "bench.png")
+    draw(list(results.values()), OUT / "rates.png")
+    print(f"\nwritten: {path}, {OUT / 'bench.png'}, {OUT / 'rates.png'}")
 
 
 def main() -> None:
