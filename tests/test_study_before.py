@@ -9,7 +9,7 @@ import pytest
 
 import hpjax
 from hpjax.errors import ConfigError, RunFolderError
-from storages import stored
+from hpjax.study.export import optuna_storage
 
 CONFIG = hpjax.Config(
     hidden_sizes="8", optimizer="adamw", train_steps="8", eval_every="4", progress=False, tensorboard=False
@@ -37,7 +37,7 @@ def test_what_was_asked_for_is_tried_first(study):
 
 
 def test_a_storage_holds_a_copy(study):
-    with stored(f"sqlite:///{study.path.parent / 'copy.db'}") as storage:
+    with optuna_storage(f"sqlite:///{study.path.parent / 'copy.db'}") as storage:
         copy = optuna.load_study(storage=storage, study_name="one")
         best, trials = copy.best_value, copy.trials
     assert best == max(record.objective for record in study.records)
@@ -48,7 +48,7 @@ def test_a_finished_study_is_copied_when_it_is_asked_for(study, tmp_path):
     url = f"sqlite:///{tmp_path / 'later.db'}"
     points = study.path.parent / "points.json"
     again = hpjax.run_sweep(CONFIG, VARY, trials=10, enqueue=points, storage=url, study=study.path)
-    with stored(url) as storage:
+    with optuna_storage(url) as storage:
         assert len(optuna.load_study(storage=storage, study_name="one").trials) == len(again.records) == 10
 
 

@@ -15,10 +15,10 @@ from hpjax import resolve
 from hpjax.config import StudyConfig
 from hpjax.errors import ConfigError, RunFolderError
 from hpjax.study import extending
+from hpjax.study.export import optuna_storage
 from hpjax.study.records import TrialRecord
 from hpjax.study.space import Space
 from hpjax.sweep import main
-from storages import stored
 
 CONFIG = hpjax.Config(
     hidden_sizes="8", optimizer="adamw", train_steps="8", eval_every="4", log_every="4", progress=False, tensorboard=False
@@ -201,7 +201,7 @@ def test_new_choices_are_in_the_journal_and_in_a_storage(tmp_path):
     trials = optuna.load_study(study_name="one", storage=journal).trials
     assert [trial.params["optimizer"] for trial in trials] == tried
     # A database has one list of choices for all trials: what is not in it is an attribute.
-    with stored(url) as storage:
+    with optuna_storage(url) as storage:
         trials = optuna.load_study(study_name="one", storage=storage).trials
     assert [trial.params.get("optimizer", trial.user_attrs.get("optimizer")) for trial in trials] == tried
     assert [trial.value for trial in trials] == [record.objective for record in study.records]

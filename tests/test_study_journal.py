@@ -20,12 +20,11 @@ from optuna.trial import TrialState
 
 from hpjax.errors import ConfigError, RunFolderError
 from hpjax.study.as_optuna import Parameters
-from hpjax.study.export import export
+from hpjax.study.export import export, optuna_storage
 from hpjax.study.journal import Journal
 from hpjax.study.records import Measured, TrialRecord
 from hpjax.study.replay import read
 from hpjax.study.searched import Choices, Range
-from storages import stored
 from study_records import SEARCHED, trials
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -375,7 +374,7 @@ def test_a_study_is_copied_to_sqlite_and_extended(tmp_path: Path, rng: np.random
     assert export(records[:8], url, "digits", True, **settings) == 7
     assert export(records, url, "digits", True, **settings) == 4
     assert export(records, url, "digits", True, **settings) == 0
-    with stored(url) as storage:
+    with optuna_storage(url) as storage:
         study = optuna.load_study(study_name="digits", storage=storage)
         found, names = study.trials, study.metric_names
     ended = [r for r in records if r.number != 3]
@@ -390,7 +389,7 @@ def test_a_study_is_copied_to_sqlite_and_extended(tmp_path: Path, rng: np.random
 def test_a_storage_that_cannot_be_used_is_told_without_the_password(tmp_path: Path, rng: np.random.Generator) -> None:
     records = trials(rng, 1)
     other = f"sqlite:///{tmp_path}/other.db"
-    with stored(other) as storage:
+    with optuna_storage(other) as storage:
         optuna.create_study(storage=storage, study_name="digits").add_trial(optuna.create_trial(value=1.0))
     for url, message in [
         (other, "storage '.*other.db' holds another study 'digits'; expected a storage without it, or another name"),

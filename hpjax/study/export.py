@@ -43,7 +43,7 @@ def export(
         this name that is not a copy of this one.
     """
     optuna = _optuna()
-    with _explained(url), _quiet(optuna), _opened(optuna, url) as storage:
+    with _explained(url), _quiet(optuna), optuna_storage(url) as storage:
         study = optuna.create_study(
             storage=storage,
             study_name=study_name,
@@ -62,6 +62,23 @@ def export(
         known = {trial.user_attrs[NUMBER] for trial in there}
         study.add_trials([trial for number, trial in made.items() if number not in known])
     return len(made) - len(known)
+
+
+@contextlib.contextmanager
+def optuna_storage(url: str) -> Iterator[Any]:
+    """Opens Optuna's storage of a database, and closes its connections at the end.
+
+    Left to the garbage collector, Python 3.13 warns of SQLite's.
+
+    Args:
+      url: a URL as SQLAlchemy reads it.
+    """
+    storage = _optuna().storages.RDBStorage(url)
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def check(url: str) -> None:
@@ -144,17 +161,6 @@ def _quiet(optuna: Any) -> Iterator[None]:
             yield
     finally:
         optuna.logging.set_verbosity(before)
-
-
-@contextlib.contextmanager
-def _opened(optuna: Any, url: str) -> Iterator[Any]:
-    """Opens a storage, and closes its connections at the end: left to the collector, Python 3.13 warns of them."""
-    storage = optuna.storages.RDBStorage(url)
-    try:
-        yield storage
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
 
 
 @contextlib.contextmanager
